@@ -1,0 +1,82 @@
+package ingest
+
+import (
+	"fmt"
+	"time"
+)
+
+// admission decides which produces get in. When the log or what waits for the object store is full, calls are delayed, in
+// order, and refused when they have waited long enough or too many wait: always before an offset is given, and with the
+// cause by name. It does no I/O and holds no clock.
+type admission struct {
+	limits admissionLimits
+
+	unlogged    int64 // bytes with offsets that the log file does not have yet
+	uncommitted int64 // bytes with offsets that no commit covers yet
+	parked      queue[parkedCall]
+	parkedBytes int64
+}
+
+// admissionLimits are a node's caps, all in bytes but delay.
+type admissionLimits struct {
+	unlogged    int64
+	uncommitted int64
+	parked      int64
+	delay       time.Duration
+}
+
+type parkedCall struct {
+	call  *produceCall
+	until time.Time
+}
+
+// room tells whether one more batch may get offsets now.
+func (a *admission) room() bool {
+	return a.unlogged < a.limits.unlogged && a.uncommitted < a.limits.uncommitted
+}
+
+// offer takes a call: true means append it now. Otherwise it is parked, or refused with cause.
+func (a *admission) offer(call *produceCall, now time.Time, cause func() string) (bool, *Error) {
+	if a.parked.len() == 0 && a.room() {
+		return true, nil
+	}
+	size := int64(len(call.batch))
+	if a.parkedBytes+size > a.limits.parked && a.parked.len() > 0 {
+		return false, backPressure(cause())
+	}
+	a.parked.push(parkedCall{call: call, until: now.Add(a.limits.delay)})
+	a.parkedBytes += size
+	return false, nil
+}
+
+// next returns the oldest parked call if there is room for it.
+func (a *admission) next() (*produceCall, bool) {
+	if a.parked.len() == 0 || !a.room() {
+		return nil, false
+	}
+	return a.unpark(), true
+}
+
+func (a *admission) unpark() *produceCall {
+	p := a.parked.pop()
+	a.parkedBytes -= int64(len(p.call.batch))
+	return p.call
+}
+
+// expired returns the oldest parked call if it has waited long enough, and otherwise when it will have; zero when none waits.
+func (a *admission) expired(now time.Time) (*produceCall, time.Time) {
+	if a.parked.len() == 0 {
+		return nil, time.Time{}
+	}
+	if until := a.parked.peek().until; now.Before(until) {
+		return nil, until
+	}
+	return a.unpark(), time.Time{}
+}
+
+func backPressure(cause string) *Error {
+	return (&Error{
+		Reason:  ReasonBackPressure,
+		Message: fmt.Sprintf("buffers are full: %s; nothing of this request was taken, send it again later", cause),
+	}).WithRetryAfter(500 * time.Millisecond)
+}

@@ -1,0 +1,306 @@
+package ingest
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/tidemark-io/tidemark/meta"
+)
+
+// committer is the step machine that makes stored objects part of the log: one etcd transaction at a time, flushes in the
+// order of their cuts. It does no I/O and holds no clock.
+//
+// A transaction has three outcomes. Done: it succeeded, or the head shows this incarnation at this sequence or above.
+// Refused: one snapshot shows the head below and a guard changed; it can never succeed any more, so the job is sent anew
+// under the guards of that snapshot, without the partitions whose epoch is no longer assigned. In doubt: everything else.
+// In doubt the same transaction is sent again until etcd decides, however long; meanwhile nothing is answered, no offset is
+// reused, no assignment is applied and nothing is deleted.
+//
+// The simple version reads the record back after a missing answer and believes "absent". It is wrong: the request may still
+// be on its way, and the record of a commit that did happen may have been folded away since (docs/architecture.md).
+type committer struct {
+	keys        meta.Keys
+	node        meta.NodeID
+	incarnation meta.Incarnation
+
+	guards   meta.Guards
+	assigned map[meta.Partition]meta.Epoch // the assignment at guards.AssignRev
+	seq      meta.Seq                      // of the last commit that is done
+
+	flushes queue[*commitJob] // cut order; committed when stored
+	folds   queue[*commitJob] // stored already
+	foldDue bool              // a flush went last, so a waiting fold goes next
+	numbers map[meta.Seq]bool // objects cut or being folded and not yet settled
+	highest meta.Seq          // the highest object number given
+
+	current  *commitJob
+	request  meta.CommitRequest
+	sentWith meta.Guards
+	txn      meta.Txn
+	sent     bool // a transaction is with etcd, or in doubt between two sends
+	failures int
+}
+
+// commitJob is one object on its way into the log.
+type commitJob struct {
+	number   meta.Seq // names the object
+	record   *meta.L0Record
+	entries  []*entry // what a flush holds; nil for a fold
+	stored   bool     // Put has returned nil
+	replaces []string // keys of the records that a fold replaces
+	cutAt    time.Time
+}
+
+func (j *commitJob) isFold() bool { return len(j.replaces) > 0 }
+
+// commitEvent is what can happen to a committer.
+type commitEvent interface{ isCommitEvent() }
+
+type (
+	// flushCut: an object was cut; its place in the order is fixed.
+	flushCut struct{ job *commitJob }
+	// objectStored: a cut or folded object is in the store.
+	objectStored struct{ job *commitJob }
+	// foldAbandoned: a fold came to nothing; its number will not be committed.
+	foldAbandoned struct{ number meta.Seq }
+	// commitAnswered: etcd decided.
+	commitAnswered struct {
+		result meta.TxnResult
+		now    time.Time
+	}
+	// commitFailed: the answer is missing. now is the time.
+	commitFailed struct {
+		err error
+		now time.Time
+	}
+	// commitRetry: the pause after a failure is over.
+	commitRetry struct{}
+	// assignmentRead: the index shows this assignment. Only between transactions.
+	assignmentRead struct{ assignment meta.Assignment }
+)
+
+func (flushCut) isCommitEvent()       {}
+func (objectStored) isCommitEvent()   {}
+func (foldAbandoned) isCommitEvent()  {}
+func (commitAnswered) isCommitEvent() {}
+func (commitFailed) isCommitEvent()   {}
+func (commitRetry) isCommitEvent()    {}
+func (assignmentRead) isCommitEvent() {}
+
+// commitEffects is what the node must do after a step.
+type commitEffects struct {
+	// send is a transaction to send to etcd, once; its answer comes back as commitAnswered or commitFailed.
+	send *meta.Txn
+	// retryAt asks for commitRetry at this time.
+	retryAt time.Time
+	// done is a job whose commit is decided, at revision; excluded lists the partitions that were left out of it.
+	done     *commitJob
+	revision meta.Revision
+	excluded map[meta.Partition]bool
+	// assignment is a newer one that a refusal showed: apply it, then step again with it as assignmentRead.
+	assignment *meta.Assignment
+	// lost: this incarnation is over: its lease or its head is gone. What is uncommitted has an unknown outcome.
+	lost error
+}
+
+// idle tells whether an assignment may be applied: nothing is with etcd or in doubt.
+func (c *committer) idle() bool { return !c.sent }
+
+// inDoubt tells since how many attempts the current outcome is unknown.
+func (c *committer) inDoubt() int { return c.failures }
+
+// pending counts the objects that are cut and not committed.
+func (c *committer) pending() int {
+	n := c.flushes.len() + c.folds.len()
+	if c.current != nil {
+		n++
+	}
+	return n
+}
+
+// nextNumber gives a number to a new object. It counts as unsettled until it is committed or abandoned.
+func (c *committer) nextNumber() meta.Seq {
+	c.highest++
+	c.numbers[c.highest] = true
+	return c.highest
+}
+
+// settled is the number up to which every object is committed or never will be, the one of job apart.
+func (c *committer) settled(job meta.Seq) meta.Seq {
+	lowest := c.highest + 1
+	for n := range c.numbers {
+		if n != job && n < lowest {
+			lowest = n
+		}
+	}
+	return lowest - 1
+}
+
+// Step applies one event. durable is what the log on disk is known to have synced, for the head.
+func (c *committer) Step(event commitEvent, durable uint64) (commitEffects, error) {
+	var out commitEffects
+	switch e := event.(type) {
+	case flushCut:
+		c.flushes.push(e.job)
+	case objectStored:
+		e.job.stored = true
+		if e.job.isFold() {
+			c.folds.push(e.job)
+		}
+	case foldAbandoned:
+		delete(c.numbers, e.number)
+	case commitAnswered:
+		if err := c.decide(e.result, e.now, &out); err != nil {
+			return out, err
+		}
+		if out.assignment != nil || out.lost != nil || c.sent {
+			return out, nil
+		}
+	case commitFailed:
+		c.failures++
+		out.retryAt = e.now.Add(commitBackoff(c.failures))
+		return out, nil
+	case commitRetry:
+		if c.sent && c.failures > 0 {
+			out.send = &c.txn // the same one
+		}
+		return out, nil
+	case assignmentRead:
+		if c.sent {
+			panic("committer: assignment applied while a commit is undecided")
+		}
+		if e.assignment.Revision >= c.guards.AssignRev {
+			c.guards.AssignRev, c.assigned = e.assignment.Revision, e.assignment.Epochs
+		}
+	default:
+		panic(fmt.Sprintf("committer: unknown event %T", event))
+	}
+	return out, c.begin(durable, &out)
+}
+
+// begin sends the next job if nothing is with etcd.
+func (c *committer) begin(durable uint64, out *commitEffects) error {
+	if c.sent || out.done != nil {
+		return nil // the node hears of the finished job first, then steps on with nudge
+	}
+	if c.current == nil {
+		c.current = c.take()
+	}
+	if c.current == nil {
+		return nil
+	}
+	job := c.current
+	record := *job.record
+	record.Seq = c.seq + 1
+	excluded := c.excluded(job)
+	if !job.isFold() && len(excluded) == len(partitionsOf(job.entries)) {
+		// Nothing is left of it. No record will ever name the object.
+		c.finish(out, job, excluded)
+		return nil
+	}
+	record.Excluded = record.Excluded[:len(record.Excluded):len(record.Excluded)]
+	for p := range excluded {
+		record.Excluded = append(record.Excluded, p)
+	}
+	c.request = meta.CommitRequest{
+		Node: c.node, Incarnation: c.incarnation, Seq: record.Seq, Settled: c.settled(job.number), WAL: durable,
+		Record: &record, Replaces: job.replaces,
+	}
+	txn, err := c.keys.CommitTxn(c.guards, c.request)
+	if err != nil {
+		return fmt.Errorf("build commit %d: %w", record.Seq, err)
+	}
+	c.txn, c.sentWith, c.sent, c.failures = txn, c.guards, true, 0
+	out.send = &c.txn
+	return nil
+}
+
+// nudge begins the next job after the node has applied a finished one.
+func (c *committer) nudge(durable uint64) (commitEffects, error) {
+	var out commitEffects
+	return out, c.begin(durable, &out)
+}
+
+// take picks the next stored job: flushes in order, and a fold after a flush or when no flush is ready.
+func (c *committer) take() *commitJob {
+	flushReady := c.flushes.len() > 0 && (*c.flushes.peek()).stored
+	if c.folds.len() > 0 && (c.foldDue || !flushReady) {
+		c.foldDue = false
+		return c.folds.pop()
+	}
+	if flushReady {
+		c.foldDue = true
+		return c.flushes.pop()
+	}
+	return nil
+}
+
+// excluded is the set of the job's partitions whose batches carry an epoch that is not assigned any more.
+func (c *committer) excluded(job *commitJob) map[meta.Partition]bool {
+	var out map[meta.Partition]bool
+	for _, e := range job.entries {
+		if c.assigned[e.partition] != e.epoch {
+			if out == nil {
+				out = make(map[meta.Partition]bool)
+			}
+			out[e.partition] = true
+		}
+	}
+	return out
+}
+
+func partitionsOf(entries []*entry) map[meta.Partition]bool {
+	out := make(map[meta.Partition]bool)
+	for _, e := range entries {
+		out[e.partition] = true
+	}
+	return out
+}
+
+func (c *committer) decide(result meta.TxnResult, now time.Time, out *commitEffects) error {
+	decision, err := c.keys.DecideCommit(c.request, c.sentWith, result)
+	if err != nil {
+		return fmt.Errorf("read the outcome of commit %d: %w", c.request.Seq, err)
+	}
+	switch decision.Outcome {
+	case meta.CommitDone:
+		c.sent, c.failures = false, 0
+		c.seq = c.request.Seq
+		c.guards.HeadRev = decision.Guards.HeadRev
+		excluded := make(map[meta.Partition]bool, len(c.request.Record.Excluded))
+		for _, p := range c.request.Record.Excluded {
+			excluded[p] = true
+		}
+		job := c.current
+		c.finish(out, job, excluded)
+		out.revision = result.Revision
+	case meta.CommitRefused:
+		c.sent, c.failures = false, 0
+		if decision.NodeGone || decision.Assignment == nil {
+			out.lost = fmt.Errorf("node %s: its registration in etcd is gone: the lease expired, or another start took over", c.node)
+			return nil
+		}
+		c.guards = decision.Guards
+		out.assignment = decision.Assignment
+	case meta.CommitSuperseded:
+		c.sent = false
+		out.lost = fmt.Errorf("node %s: another incarnation of it has taken over", c.node)
+	default:
+		// The answer decides nothing: in doubt. Send the same again.
+		c.failures++
+		out.retryAt = now.Add(commitBackoff(c.failures))
+	}
+	return nil
+}
+
+func (c *committer) finish(out *commitEffects, job *commitJob, excluded map[meta.Partition]bool) {
+	delete(c.numbers, job.number)
+	c.current = nil
+	out.done, out.excluded = job, excluded
+}
+
+// commitBackoff is the pause before the n-th repetition.
+func commitBackoff(n int) time.Duration {
+	pause := 20 * time.Millisecond << min(n-1, 6)
+	return min(pause, time.Second)
+}

@@ -1,0 +1,790 @@
+package ingest
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/tidemark-io/tidemark/ingest/wal"
+	"github.com/tidemark-io/tidemark/meta"
+	"github.com/tidemark-io/tidemark/record"
+)
+
+// core is one incarnation without its surroundings: the step machines and the tail, wired together. Every method is an
+// event; it runs to its end without I/O, without a clock and without goroutines, and what must be done outside goes through
+// outside. So the same events in the same order always do the same, which is what a simulation needs. One caller at a time.
+type core struct {
+	settings coreSettings
+	outside  outside
+	index    logIndex
+
+	partitions map[meta.Partition]*partition
+	tail       *tail
+	flush      flusher
+	commit     committer
+	fetch      fetcher
+	lease      *lease
+	admission  admission
+
+	assignment meta.Assignment // as applied; its epochs are what is led or will be
+	newest     *meta.Assignment
+	topics     meta.Revision // topics/ as applied
+
+	unflushed queue[*entry] // has offsets, not cut
+	unsynced  queue[*entry] // of disk topics, in log order, not synced
+	logOrder  queue[*entry] // in log order, not committed: the oldest holds the log back
+	indexing  queue[indexedBy]
+
+	logEnd     wal.LSN // everything appended lies below
+	logSyncEnd wal.LSN // everything below is durable
+	heldSync   wal.LSN // durable, but acknowledgements wait for the lease
+
+	draining   bool
+	ended      bool
+	logCause   string // why the log takes nothing, "" when it does
+	storeCause string
+	metaCause  string
+	retryAt    time.Time // when a commit in doubt is sent again
+
+	effects partitionEffects // reused
+	scratch []*entry
+}
+
+// coreSettings are what the core needs to know of a node.
+type coreSettings struct {
+	node        meta.NodeID
+	disk        string
+	incarnation meta.Incarnation
+	flush       flushSettings
+	admission   admissionLimits
+	tailBytes   int64
+}
+
+// outside performs effects. No method blocks, and none calls back into the core before it returns.
+type outside interface {
+	// appendLog queues a batch for the log; its place comes back by logWritten. sync asks for an fsync behind it.
+	appendLog(e *entry, sync bool)
+	// trimLog lets the log forget what lies below.
+	trimLog(below wal.LSN)
+	// upload builds and stores the object of a job, however long it takes; it comes back by uploaded.
+	upload(job *commitJob, batches []plannedBatch)
+	// sendCommit sends a transaction once; it comes back by commitAnswered or commitFailed.
+	sendCommit(txn *meta.Txn)
+	// keepAlive renews the lease once; it comes back by leaseKept, leaseFailed or leaseGone.
+	keepAlive()
+	// wake asks for a tick at the time, at the latest.
+	wake(at time.Time)
+	// committed tells that the records of this node have changed, at the revision.
+	committed(at meta.Revision, took time.Duration, fold bool)
+	// changed tells that leadership or a high watermark may have changed.
+	changed()
+	// end ends the incarnation with its cause.
+	end(cause error)
+}
+
+// logIndex is the committed log as etcd has it, at one revision; *meta.Follower is one.
+type logIndex interface {
+	Revision() meta.Revision
+	TopicsRevision() meta.Revision
+	TopicByID(id meta.TopicID) (meta.Topic, bool)
+	Assignment(node meta.NodeID) (meta.Assignment, bool)
+	Start(p meta.Partition) int64
+	End(p meta.Partition) int64
+	Producers(p meta.Partition) []meta.L0Producer
+	Hole(p meta.Partition) error
+	Released(node meta.NodeID, p meta.Partition, epoch meta.Epoch) bool
+}
+
+// indexedBy are partitions whose committed end the index shows from a revision on.
+type indexedBy struct {
+	revision meta.Revision
+	ends     map[meta.Partition]int64
+}
+
+func newCore(s coreSettings, out outside, index logIndex, keys meta.Keys, guards meta.Guards, l *lease) *core {
+	c := &core{
+		settings: s, outside: out, index: index, lease: l,
+		partitions: make(map[meta.Partition]*partition),
+		tail:       newTail(s.tailBytes),
+		flush:      flusher{settings: s.flush},
+		admission:  admission{limits: s.admission},
+	}
+	c.commit = committer{
+		keys: keys, node: s.node, incarnation: s.incarnation, guards: guards, numbers: make(map[meta.Seq]bool),
+	}
+	c.fetch = fetcher{view: c, byPartition: make(map[meta.Partition][]*fetchCall)}
+	return c
+}
+
+// ---- produce and the log
+
+// produce takes a validated batch. The caller is answered by call.done.
+func (c *core) produce(id meta.Partition, call *produceCall, now time.Time) {
+	if c.refuseEnded(call) {
+		return
+	}
+	call.id = id
+	admitted, refused := c.admission.offer(call, now, c.cause)
+	switch {
+	case refused != nil:
+		call.done(ProduceResult{}, refused)
+	case admitted:
+		c.append(call, now)
+		c.settle(now)
+	default:
+		c.settle(now)
+	}
+}
+
+func (c *core) refuseEnded(call *produceCall) bool {
+	if !c.draining && !c.ended {
+		return false
+	}
+	call.done(ProduceResult{}, Errorf(ReasonShuttingDown, "the node is stopping; nothing of this request was taken"))
+	return true
+}
+
+func (c *core) append(call *produceCall, now time.Time) {
+	p := c.partitions[call.id]
+	if p == nil {
+		call.done(ProduceResult{}, c.notLed(call.id, call.request.Topic))
+		return
+	}
+	c.effects.reset()
+	c.stepPartition(p, produced{call: call})
+	if c.effects.appended {
+		b := call.batch
+		e := &entry{
+			partition: p.id, epoch: p.epoch, base: b.BaseOffset(), next: b.NextOffset(), size: len(b),
+			appendTime: now.UnixMilli(), maxTimestamp: b.MaxTimestamp(), batch: b,
+			waitsObject: p.durability == meta.DurabilityObject,
+		}
+		c.tail.append(e)
+		c.unflushed.push(e)
+		c.admission.unlogged += int64(e.size)
+		c.admission.uncommitted += int64(e.size)
+		c.outside.appendLog(e, !e.waitsObject)
+		c.flush.Step(gatheredBatch{bytes: e.size, waitsObject: e.waitsObject, now: now})
+	}
+	c.deliver(p)
+}
+
+// notLed says why a partition is not led here.
+func (c *core) notLed(id meta.Partition, topic string) *Error {
+	known, ok := c.index.TopicByID(id.Topic)
+	if !ok {
+		return Errorf(ReasonUnknownTopic, "topic %s does not exist any more: create it with tidemark topic create", topic)
+	}
+	if id.Partition < 0 || id.Partition >= known.Partitions {
+		return Errorf(ReasonUnknownPartition, "topic %s has no partition %d: it has %d, from 0", topic, id.Partition, known.Partitions)
+	}
+	if err := c.index.Hole(id); err != nil {
+		return Errorf(ReasonCorruptData, "topic %s partition %d: %w", topic, id.Partition, err)
+	}
+	return Errorf(ReasonNotLeader, "node %s does not lead topic %s partition %d", c.settings.node, topic, id.Partition).WithRetryAfter(100 * time.Millisecond)
+}
+
+// logWritten: the log file has these entries, each where at says, and ends at end.
+func (c *core) logWritten(entries []*entry, at []wal.LSN, end wal.LSN, now time.Time) {
+	if c.ended {
+		return
+	}
+	c.logCause = ""
+	c.logEnd = end
+	for i, e := range entries {
+		e.at, e.inLog = at[i], true
+		c.admission.unlogged -= int64(e.size)
+		if e.dropped {
+			continue
+		}
+		c.logOrder.push(e)
+		if !e.waitsObject {
+			c.unsynced.push(e)
+		}
+		if p := c.partitions[e.partition]; p != nil && p.epoch == e.epoch {
+			c.effects.reset()
+			c.stepPartition(p, logWritten{end: e.next})
+			c.deliver(p)
+		}
+	}
+	c.settle(now)
+}
+
+// logSynced: everything in the log below end is on the disk.
+func (c *core) logSynced(end wal.LSN, now time.Time) {
+	if c.ended {
+		return
+	}
+	c.logSyncEnd = max(c.logSyncEnd, end)
+	if c.lease.stale {
+		// Somebody may have told the cluster to forget this node; a promise that rests on this disk alone must wait.
+		c.heldSync = max(c.heldSync, end)
+		return
+	}
+	c.releaseSynced(end)
+	c.settle(now)
+}
+
+func (c *core) releaseSynced(end wal.LSN) {
+	for c.unsynced.len() > 0 && (*c.unsynced.peek()).at < end {
+		e := c.unsynced.pop()
+		if p := c.partitions[e.partition]; p != nil && p.epoch == e.epoch && !e.dropped {
+			c.effects.reset()
+			c.stepPartition(p, logSynced{end: e.next})
+			c.deliver(p)
+		}
+	}
+}
+
+// logStalled: the log takes nothing for now; it is tried again.
+func (c *core) logStalled(cause error) { c.logCause = "the disk of the node: " + cause.Error() }
+
+// ---- flush and commit
+
+// cut takes the oldest batches into an object, as many as one object holds.
+func (c *core) cut(now time.Time) {
+	var taken []*entry
+	var batches []plannedBatch
+	size := int64(0)
+	for c.unflushed.len() > 0 && size < c.settings.flush.bytes {
+		e := c.unflushed.pop()
+		if e.dropped {
+			continue
+		}
+		size += int64(e.size)
+		taken = append(taken, e)
+		batches = append(batches, planned(e))
+	}
+	c.flush.Step(c.leftBehind(size))
+	if len(taken) == 0 {
+		c.flush.Step(uploadEnded{})
+		return
+	}
+	job := &commitJob{number: c.commit.nextNumber(), entries: taken, cutAt: now}
+	c.stepCommit(flushCut{job: job}, now)
+	c.outside.upload(job, batches)
+}
+
+// leftBehind tells the flusher what a cut of size bytes leaves.
+func (c *core) leftBehind(size int64) cutTaken {
+	if c.unflushed.len() == 0 {
+		return cutTaken{}
+	}
+	out := cutTaken{left: max(c.flush.gathered-size, 1), oldestAny: time.UnixMilli((*c.unflushed.peek()).appendTime)}
+	for _, e := range c.unflushed.live() {
+		if e.waitsObject {
+			out.oldestObject = time.UnixMilli(e.appendTime)
+			break
+		}
+	}
+	return out
+}
+
+func planned(e *entry) plannedBatch {
+	return plannedBatch{bytes: e.batch, at: e.at, base: e.base, next: e.next, size: e.size, appendTime: e.appendTime, id: e.partition, epoch: e.epoch}
+}
+
+// uploaded: the object of a job is in the store; the job has its record.
+func (c *core) uploaded(job *commitJob, now time.Time) {
+	if c.ended {
+		return
+	}
+	c.storeCause = ""
+	if !job.isFold() {
+		c.flush.Step(uploadEnded{})
+	}
+	c.stepCommit(objectStored{job: job}, now)
+	c.settle(now)
+}
+
+// uploadFailing: the store does not take an object for now; it is tried again.
+func (c *core) uploadFailing(cause error) { c.storeCause = "the object store: " + cause.Error() }
+
+// commitAnswered: etcd answered the transaction.
+func (c *core) commitAnswered(result meta.TxnResult, now time.Time) {
+	if c.ended {
+		return
+	}
+	c.metaCause = ""
+	c.stepCommit(commitAnswered{result: result, now: now}, now)
+	c.settle(now)
+}
+
+// commitFailed: the transaction's outcome is unknown.
+func (c *core) commitFailed(err error, now time.Time) {
+	if c.ended {
+		return
+	}
+	c.metaCause = "etcd: " + err.Error()
+	c.stepCommit(commitFailed{err: err, now: now}, now)
+}
+
+// foldNumber gives a number to an object that a fold is about to write.
+func (c *core) foldNumber() meta.Seq { return c.commit.nextNumber() }
+
+// foldAbandoned: a fold came to nothing.
+func (c *core) foldAbandoned(number meta.Seq, now time.Time) {
+	c.stepCommit(foldAbandoned{number: number}, now)
+}
+
+func (c *core) stepCommit(event commitEvent, now time.Time) {
+	out, err := c.commit.Step(event, uint64(c.logSyncEnd))
+	for {
+		if err != nil {
+			c.end(err)
+			return
+		}
+		if out.send != nil {
+			c.outside.sendCommit(out.send)
+		}
+		if !out.retryAt.IsZero() {
+			c.retryAt = out.retryAt
+			c.outside.wake(out.retryAt)
+		}
+		switch {
+		case out.lost != nil:
+			c.end(&lostError{cause: out.lost})
+			return
+		case out.assignment != nil:
+			c.newest = out.assignment
+		case out.done != nil:
+			c.jobDone(out, now)
+		default:
+			if !c.commit.idle() {
+				return
+			}
+		}
+		// Between two transactions: the one moment at which an assignment may change what is led.
+		if applied := c.applyAssignment(); applied {
+			out, err = c.commit.Step(assignmentRead{assignment: c.assignment}, uint64(c.logSyncEnd))
+			continue
+		}
+		if out.done == nil && out.assignment == nil {
+			return
+		}
+		out, err = c.commit.nudge(uint64(c.logSyncEnd))
+	}
+}
+
+func (c *core) jobDone(out commitEffects, now time.Time) {
+	job := out.done
+	ends := make(map[meta.Partition]int64)
+	for _, e := range job.entries {
+		c.admission.uncommitted -= int64(e.size)
+		e.committed = true
+		if !out.excluded[e.partition] {
+			ends[e.partition] = max(ends[e.partition], e.next)
+		}
+	}
+	for _, id := range sortedPartitions(ends) {
+		p := c.partitions[id]
+		if p == nil || len(job.entries) == 0 {
+			continue
+		}
+		c.effects.reset()
+		c.stepPartition(p, committedTo{end: ends[id]})
+		c.deliver(p)
+	}
+	if out.revision > 0 {
+		if len(ends) > 0 {
+			c.indexing.push(indexedBy{revision: out.revision, ends: ends})
+			c.coverIndexed()
+		}
+		c.outside.committed(out.revision, now.Sub(job.cutAt), job.isFold())
+	}
+	c.trim()
+}
+
+func (c *core) trim() {
+	for c.logOrder.len() > 0 {
+		if e := *c.logOrder.peek(); !e.committed && !e.dropped {
+			c.outside.trimLog(e.at)
+			return
+		}
+		c.logOrder.pop()
+	}
+	c.outside.trimLog(c.logEnd)
+}
+
+// ---- leadership
+
+// indexAdvanced: the index has applied another revision.
+func (c *core) indexAdvanced(now time.Time) {
+	if c.ended {
+		return
+	}
+	c.coverIndexed()
+	c.tail.evict()
+	if c.index.TopicsRevision() > c.topics {
+		c.topics = c.index.TopicsRevision()
+		c.configure()
+	}
+	if a, ok := c.index.Assignment(c.settings.node); ok && a.Revision > c.assignment.Revision {
+		if c.newest == nil || a.Revision > c.newest.Revision {
+			c.newest = &a
+		}
+	}
+	if c.commit.idle() && c.applyAssignment() {
+		c.stepCommit(assignmentRead{assignment: c.assignment}, now)
+	}
+	c.leadAssigned()
+	c.settle(now)
+}
+
+func (c *core) coverIndexed() {
+	at := c.index.Revision()
+	for c.indexing.len() > 0 && c.indexing.peek().revision <= at {
+		for id, end := range c.indexing.pop().ends {
+			c.tail.covered(id, end)
+		}
+	}
+}
+
+func (c *core) configure() {
+	for _, p := range c.partitions {
+		topic, ok := c.index.TopicByID(p.id.Topic)
+		if !ok {
+			continue // deleted; the assignment says so too
+		}
+		c.effects.reset()
+		c.stepPartition(p, configured{durability: topic.Config.Durability, messageBytes: topic.Config.MaxMessageBytes})
+		c.deliver(p)
+	}
+}
+
+// applyAssignment makes the newest assignment the one that counts: what it does not name at the same epoch is lost at once.
+// Only between commits.
+func (c *core) applyAssignment() bool {
+	if c.newest == nil || !c.commit.idle() {
+		return false
+	}
+	if c.newest.Revision <= c.assignment.Revision {
+		c.newest = nil
+		return false
+	}
+	c.assignment, c.newest = *c.newest, nil
+	for _, id := range sortedPartitions(c.partitions) {
+		if p := c.partitions[id]; c.assignment.Epochs[id] != p.epoch {
+			c.lose(p, c.lossOf(p))
+		}
+	}
+	c.leadAssigned()
+	return true
+}
+
+func (c *core) lossOf(p *partition) *Error {
+	if topic, ok := c.index.TopicByID(p.id.Topic); !ok || topic.ID != p.id.Topic {
+		return Errorf(ReasonUnknownTopic, "topic %s was deleted meanwhile; this batch is not in the log", p.topic)
+	}
+	return Errorf(ReasonNotLeader, "node %s does not lead topic %s partition %d any more; this batch is not in the log", c.settings.node, p.topic, p.id.Partition).
+		WithRetryAfter(100 * time.Millisecond)
+}
+
+func (c *core) lose(p *partition, cause *Error) {
+	delete(c.partitions, p.id)
+	c.tail.lose(p.id)
+	for _, e := range c.unflushed.live() {
+		if e.partition == p.id && e.epoch == p.epoch && !e.committed {
+			c.admission.uncommitted -= int64(e.size)
+			e.committed = true // counted off; dropped keeps it out of the next cut
+		}
+	}
+	c.effects.reset()
+	c.stepPartition(p, leadershipLost{cause: cause})
+	c.deliver(p)
+	c.fetch.Step(fetchAdvanced{id: p.id})
+	c.outside.changed()
+}
+
+// leadAssigned begins to lead what is assigned and not led, from an index that is at or above the assignment's revision.
+func (c *core) leadAssigned() {
+	if c.index.Revision() < c.assignment.Revision || c.assignment.Disk != c.settings.disk {
+		return
+	}
+	if len(c.partitions) == len(c.assignment.Epochs) {
+		return
+	}
+	for _, id := range sortedPartitions(c.assignment.Epochs) {
+		if c.partitions[id] == nil {
+			c.lead(id, c.assignment.Epochs[id])
+		}
+	}
+}
+
+func (c *core) lead(id meta.Partition, epoch meta.Epoch) {
+	topic, ok := c.index.TopicByID(id.Topic)
+	if !ok || c.index.Hole(id) != nil || c.index.Released(c.settings.node, id, epoch) {
+		return
+	}
+	end := c.index.End(id)
+	c.partitions[id] = newPartition(id, topic, epoch, c.index.Start(id), end, c.index.Producers(id))
+	c.tail.lead(id, end)
+	c.outside.changed()
+}
+
+// replay takes back a batch that recovery found in the log. Only before the first produce.
+func (c *core) replay(id meta.Partition, epoch meta.Epoch, at wal.LSN, appendTime int64, b record.Batch, now time.Time) error {
+	p := c.partitions[id]
+	if p == nil || p.epoch != epoch {
+		return nil // written under another epoch, or for a topic that is gone: not ours to replay
+	}
+	c.effects.reset()
+	if err := p.Step(replayed{batch: b}, &c.effects); err != nil {
+		return err
+	}
+	if c.effects.appended {
+		e := &entry{
+			partition: id, epoch: epoch, base: b.BaseOffset(), next: b.NextOffset(), size: len(b), appendTime: appendTime,
+			maxTimestamp: b.MaxTimestamp(), at: at, inLog: true, waitsObject: p.durability == meta.DurabilityObject,
+		}
+		c.tail.append(e)
+		c.unflushed.push(e)
+		c.logOrder.push(e)
+		c.admission.uncommitted += int64(e.size)
+		c.flush.Step(gatheredBatch{bytes: e.size, waitsObject: e.waitsObject, now: now})
+	}
+	return nil
+}
+
+// ---- fetch
+
+// fetchAsked: a consumer asks.
+func (c *core) fetchAsked(call *fetchCall, now time.Time) {
+	if c.ended {
+		call.reply <- fetchPlan{err: Errorf(ReasonShuttingDown, "the node is stopping")}
+		return
+	}
+	c.wakeFetch(c.fetch.Step(fetchAsked{call: call, now: now}))
+}
+
+// fetchCanceled: the consumer is gone.
+func (c *core) fetchCanceled(call *fetchCall) { c.fetch.Step(fetchCanceled{call: call}) }
+
+func (c *core) wakeFetch(at time.Time) {
+	if !at.IsZero() {
+		c.outside.wake(at)
+	}
+}
+
+func (c *core) available(t fetchTarget, enough int) (int, *Error) {
+	p := c.partitions[t.id]
+	if p == nil {
+		return 0, c.notLed(t.id, c.nameOf(t.id))
+	}
+	if t.offset < p.start || t.offset > p.end {
+		return 0, &Error{
+			Reason:  ReasonOffsetOutOfRange,
+			Message: fmt.Sprintf("offset %d of topic %s partition %d is out of range: the log has %d to %d", t.offset, p.topic, t.id.Partition, p.start, p.hwm),
+			Metadata: map[string]string{
+				"log_start_offset": fmt.Sprint(p.start), "high_watermark": fmt.Sprint(p.hwm),
+			},
+		}
+	}
+	if t.offset >= p.hwm {
+		return 0, nil
+	}
+	if first, ok := c.tail.first(t.id); !ok || t.offset < first {
+		return max(enough, 1), nil // history is there for the taking
+	}
+	n := 0
+	c.scratch = c.tail.from(t.id, t.offset, p.hwm, max(enough, 1), c.scratch[:0])
+	for _, e := range c.scratch {
+		n += e.size
+	}
+	// What the cap left out still counts.
+	if len(c.scratch) > 0 && c.scratch[len(c.scratch)-1].next < p.hwm {
+		n = max(n, enough)
+	}
+	return n, nil
+}
+
+func (c *core) plan(t fetchTarget, maxBytes int) partitionPlan {
+	p := c.partitions[t.id]
+	out := partitionPlan{fetchTarget: t, start: p.start, hwm: p.hwm}
+	if t.offset >= p.hwm || maxBytes <= 0 {
+		return out
+	}
+	if first, ok := c.tail.first(t.id); !ok || t.offset < first {
+		out.fromTier = true
+		return out
+	}
+	c.scratch = c.tail.from(t.id, t.offset, p.hwm, maxBytes, c.scratch[:0])
+	out.tail = make([]plannedBatch, len(c.scratch))
+	for i, e := range c.scratch {
+		out.tail[i] = planned(e)
+	}
+	return out
+}
+
+func (c *core) nameOf(id meta.Partition) string {
+	if t, ok := c.index.TopicByID(id.Topic); ok {
+		return t.Name
+	}
+	return id.Topic.String()
+}
+
+// ---- lease, time, end
+
+func (c *core) leaseStep(event leaseEvent, now time.Time) {
+	if c.ended {
+		return
+	}
+	wasStale := c.lease.stale
+	out := c.lease.Step(event)
+	if out.lost {
+		c.end(&lostError{cause: fmt.Errorf("node %s: its lease in etcd is gone", c.settings.node)})
+		return
+	}
+	if out.send {
+		c.outside.keepAlive()
+	}
+	if !out.wake.IsZero() {
+		c.outside.wake(out.wake)
+	}
+	if wasStale && !out.stale && c.heldSync > 0 {
+		c.releaseSynced(c.heldSync)
+		c.heldSync = 0
+		c.settle(now)
+	}
+}
+
+// tick: time has passed.
+func (c *core) tick(now time.Time) {
+	if c.ended {
+		return
+	}
+	c.leaseStep(leaseTick{now: now}, now)
+	if c.ended {
+		return
+	}
+	if !c.retryAt.IsZero() {
+		if now.Before(c.retryAt) {
+			c.outside.wake(c.retryAt)
+		} else {
+			c.retryAt = time.Time{}
+			c.stepCommit(commitRetry{}, now)
+		}
+	}
+	c.wakeFetch(c.fetch.Step(fetchTick{now: now}))
+	c.settle(now)
+}
+
+// settle runs what follows from any event: parked produces, due cuts, eviction.
+func (c *core) settle(now time.Time) {
+	for {
+		call, ok := c.admission.next()
+		if !ok {
+			break
+		}
+		c.append(call, now)
+	}
+	for {
+		call, at := c.admission.expired(now)
+		if call == nil {
+			if !at.IsZero() {
+				c.outside.wake(at)
+			}
+			break
+		}
+		call.done(ProduceResult{}, backPressure(c.cause()))
+	}
+	for !c.ended {
+		due, at := c.flush.due(now)
+		if !due {
+			if !at.IsZero() {
+				c.outside.wake(at)
+			}
+			break
+		}
+		c.cut(now)
+	}
+	c.tail.evict()
+}
+
+// drain takes no more produces and sends everything on its way; drained tells when it has arrived.
+func (c *core) drain(now time.Time) {
+	c.draining = true
+	for c.admission.parked.len() > 0 {
+		c.refuseEnded(c.admission.unpark())
+	}
+	c.flush.Step(flushForced{})
+	c.settle(now)
+}
+
+func (c *core) drained() bool {
+	return c.ended || (c.unflushed.len() == 0 && c.commit.pending() == 0 && !c.commit.sent)
+}
+
+// cause names what holds the node back, for people.
+func (c *core) cause() string {
+	for _, cause := range []string{c.logCause, c.metaCause, c.storeCause} {
+		if cause != "" {
+			return cause
+		}
+	}
+	if c.admission.unlogged >= c.admission.limits.unlogged {
+		return "the disk of the node writes slower than producers send"
+	}
+	return "the object store takes objects slower than producers send"
+}
+
+// end ends the incarnation. Everyone who waits is told that the outcome is not known: what has offsets is in the log on
+// disk, and the next incarnation may commit it.
+func (c *core) end(cause error) {
+	if c.ended {
+		return
+	}
+	c.ended = true
+	unknown := Errorf(ReasonOutcomeUnknown, "the node had to begin anew before it knew whether this batch is in the log (%v); only an idempotent producer may repeat it", cause).
+		WithRetryAfter(time.Second)
+	for _, id := range sortedPartitions(c.partitions) {
+		c.effects.reset()
+		c.stepPartition(c.partitions[id], leadershipLost{cause: unknown})
+		for _, a := range c.effects.answers {
+			a.deliver()
+		}
+	}
+	for c.admission.parked.len() > 0 {
+		call := c.admission.unpark()
+		call.done(ProduceResult{}, Errorf(ReasonUnavailable, "the node begins anew (%v); nothing of this request was taken", cause).WithRetryAfter(time.Second))
+	}
+	c.fetch.Step(fetchEnded{cause: Errorf(ReasonUnavailable, "the node begins anew: %v", cause).WithRetryAfter(time.Second)})
+	c.outside.end(cause)
+}
+
+func (c *core) stepPartition(p *partition, event partitionEvent) {
+	if err := p.Step(event, &c.effects); err != nil {
+		panic(fmt.Sprintf("partition refused %T: %v", event, err)) // only replayed may
+	}
+}
+
+// deliver performs the effects of a partition's step.
+func (c *core) deliver(p *partition) {
+	for _, a := range c.effects.answers {
+		a.deliver()
+	}
+	if c.effects.advanced {
+		c.wakeFetch(c.fetch.Step(fetchAdvanced{id: p.id}))
+	}
+}
+
+// lostError says that the incarnation is over and another may begin.
+type lostError struct{ cause error }
+
+func (e *lostError) Error() string { return e.cause.Error() }
+func (e *lostError) Unwrap() error { return e.cause }
+
+// sortedPartitions gives the keys of a map in one order, so that the same events always do the same.
+func sortedPartitions[V any](m map[meta.Partition]V) []meta.Partition {
+	out := make([]meta.Partition, 0, len(m))
+	for id := range m {
+		out = append(out, id)
+	}
+	slices.SortFunc(out, func(a, b meta.Partition) int {
+		if c := slices.Compare(a.Topic[:], b.Topic[:]); c != 0 {
+			return c
+		}
+		return int(a.Partition) - int(b.Partition)
+	})
+	return out
+}

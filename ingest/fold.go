@@ -1,0 +1,122 @@
+package ingest
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/tidemark-io/tidemark/meta"
+	"github.com/tidemark-io/tidemark/tier"
+)
+
+// runFolder keeps the number of this node's L0 records small: whenever a commit has added one it asks tier.PlanFold which
+// small objects to merge, merges them, and has the committer replace their records in its chain. One fold at a time, and the
+// next is planned only from an index that shows the last: folding a record twice would put its batches into the log twice.
+func (i *incarnation) runFolder(ctx context.Context) {
+	for {
+		for {
+			again, err := i.foldOnce(ctx)
+			if ctx.Err() != nil {
+				return
+			}
+			if err != nil {
+				i.node.deps.Logger.Warn("small objects could not be merged; it is tried again", "cause", err)
+				if !pause(ctx, i.clock(), 5*time.Second) {
+					return
+				}
+			}
+			if !again {
+				break
+			}
+		}
+		select {
+		case <-i.foldDue:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// foldOnce performs one fold if one is due, and tells whether another may be.
+func (i *incarnation) foldOnce(ctx context.Context) (bool, error) {
+	node := i.node.config.Node
+	records := i.follower.Records(node)
+	candidates := make([]tier.FoldCandidate, len(records))
+	for n, r := range records {
+		candidates[n] = tier.FoldCandidate{Size: r.Size, Dead: i.allDeleted(r)}
+	}
+	chosen := tier.PlanFold(candidates)
+	if len(chosen) == 0 {
+		return false, nil
+	}
+	inputs := make([]*meta.L0Record, len(chosen))
+	replaces := make([]string, len(chosen))
+	for n, c := range chosen {
+		inputs[n] = records[c]
+		replaces[n] = i.node.deps.Meta.Keys().L0(node, records[c].Incarnation, records[c].Seq)
+	}
+
+	job := &commitJob{replaces: replaces, cutAt: i.clock().Now(), committed: make(chan meta.Revision, 1)}
+	if !i.postWait(func(time.Time) { job.number = i.core.foldNumber() }) {
+		return false, nil
+	}
+	record, err := i.fold(ctx, job.number, inputs)
+	if err != nil {
+		i.post(func(now time.Time) { i.core.foldAbandoned(job.number, now) })
+		return true, fmt.Errorf("fold %d objects: %w", len(inputs), err)
+	}
+	job.record = record
+	if !i.post(func(now time.Time) { i.core.uploaded(job, now) }) {
+		return false, nil
+	}
+	var revision meta.Revision
+	select {
+	case revision = <-job.committed:
+	case <-ctx.Done():
+		return false, nil
+	}
+	if err := i.follower.WaitFor(ctx, revision); err != nil {
+		return false, err
+	}
+	for _, in := range inputs {
+		i.discard(in.Object)
+	}
+	return true, nil
+}
+
+// fold builds and stores the merged object. Nil stands for an object that nothing is left of.
+func (i *incarnation) fold(ctx context.Context, number meta.Seq, inputs []*meta.L0Record) (*meta.L0Record, error) {
+	object, err := tier.Fold(ctx, i.node.deps.Store, inputs, func(e meta.L0Entry) bool {
+		_, alive := i.follower.TopicByID(e.Topic)
+		return alive
+	})
+	if err != nil {
+		return nil, err
+	}
+	if len(object.Index.Entries) == 0 {
+		return nil, nil
+	}
+	return i.uploader.put(ctx, number, object, len(object.Index.Entries), func(err error) {
+		i.node.deps.Logger.Debug("store a merged object", "cause", err)
+	})
+}
+
+// allDeleted tells whether every topic in a record is gone.
+func (i *incarnation) allDeleted(r *meta.L0Record) bool {
+	for _, id := range r.Topics() {
+		if _, alive := i.follower.TopicByID(id); alive {
+			return false
+		}
+	}
+	return true
+}
+
+// postWait posts an event and waits until it has run. False: it will not.
+func (i *incarnation) postWait(event func(now time.Time)) bool {
+	ran := make(chan struct{})
+	if !i.post(func(now time.Time) { event(now); close(ran) }) {
+		return false
+	}
+	<-ran
+	return true
+}

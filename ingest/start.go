@@ -1,0 +1,142 @@
+package ingest
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/tidemark-io/tidemark/ingest/wal"
+	"github.com/tidemark-io/tidemark/meta"
+	"github.com/tidemark-io/tidemark/record"
+	"github.com/tidemark-io/tidemark/tier"
+)
+
+// startPatience bounds one attempt to begin an incarnation; the supervisor tries again.
+const startPatience = 30 * time.Second
+
+// begin starts an incarnation, in the one order that is safe:
+//
+//  1. register: one transaction writes nodes/<id> and heads/<id>, which fences every earlier incarnation of this node;
+//  2. read assignment, releases and log, at one revision at or above that;
+//  3. open the log on disk, whose recovered tail is durable before anybody reads it, and replay what was written at the
+//     epochs that are still assigned;
+//  4. lead.
+//
+// Reading before fencing would miss a commit of the earlier incarnation that was still on its way, and give its offsets again.
+func (n *Node) begin(ctx context.Context) (*incarnation, error) {
+	began := n.deps.Clock.Now()
+	attempt, cancelAttempt := context.WithTimeout(ctx, startPatience)
+	defer cancelAttempt()
+
+	var random [8]byte
+	if _, err := io.ReadFull(n.deps.Random, random[:]); err != nil {
+		return nil, fmt.Errorf("draw an incarnation: %w", err)
+	}
+	id := meta.Incarnation(binary.BigEndian.Uint64(random[:]))
+	info := n.config.Info
+	info.Incarnation = id
+	registration, err := n.deps.Meta.Register(attempt, info, n.config.LeaseTTL)
+	if err != nil {
+		return nil, fmt.Errorf("register node %s: %w", n.config.Node, err)
+	}
+	i := &incarnation{
+		node: n, id: id, registration: registration, began: began, ready: make(chan struct{}, 1), drained: make(chan struct{}),
+		trimDue: make(chan struct{}, 1), foldDue: make(chan struct{}, 1),
+	}
+	i.ctx, i.cancel = context.WithCancelCause(ctx)
+	if err := i.open(attempt, began); err != nil {
+		i.cancel(err)
+		if i.follower != nil {
+			i.follower.Close()
+		}
+		if i.log != nil {
+			err = errors.Join(err, i.log.Close())
+		}
+		n.revoke(registration.Lease)
+		return nil, err
+	}
+	return i, nil
+}
+
+func (i *incarnation) open(ctx context.Context, began time.Time) error {
+	n := i.node
+	follower, err := n.deps.Meta.Follow(i.ctx, n.loadIndex, func(meta.Revision) {
+		i.post(func(now time.Time) {
+			if i.core != nil {
+				i.core.indexAdvanced(now)
+			}
+		})
+	})
+	if err != nil {
+		return fmt.Errorf("read the log's index: %w", err)
+	}
+	i.follower = follower
+	assigned, err := n.deps.Meta.LeadEverything(ctx, i.registration)
+	if err != nil {
+		return fmt.Errorf("take the lead: %w", err)
+	}
+	if err := follower.WaitFor(ctx, max(assigned, i.registration.Revision)); err != nil {
+		return fmt.Errorf("read the log's index: %w", err)
+	}
+
+	var durable wal.LSN
+	if i.registration.PreviousHead != nil {
+		durable = wal.LSN(i.registration.PreviousHead.WAL)
+	}
+	i.log, err = wal.Open(wal.Config{FS: n.deps.FS, Dir: n.config.LogDir, FileBytes: n.config.LogFileBytes, Durable: durable})
+	if err != nil {
+		return fmt.Errorf("open the log on disk: %w", err)
+	}
+	if r := i.log.Recovery(); r.TornBytes > 0 {
+		n.deps.Logger.Warn("the log on disk had a torn tail, as after a crash; nothing that was acknowledged on disk is in it",
+			"file", r.TornFile, "bytes", r.TornBytes)
+	}
+
+	i.appender = newAppender(i.log, n.deps.Clock, n.deps.Telemetry)
+	i.appender.written = func(entries []*entry, at []wal.LSN, end wal.LSN) {
+		i.post(func(now time.Time) { i.core.logWritten(entries, at, end, now) })
+	}
+	i.appender.synced = func(end wal.LSN) { i.post(func(now time.Time) { i.core.logSynced(end, now) }) }
+	i.appender.stalled = func(err error) { i.post(func(time.Time) { i.core.logStalled(err) }) }
+	i.appender.failed = i.fail
+	i.uploader = &uploader{
+		node: n.config.Node, incarnation: i.id, store: n.deps.Store, log: i.log, clock: n.deps.Clock, telemetry: n.deps.Telemetry,
+	}
+
+	i.core = newCore(coreSettings{
+		node: n.config.Node, disk: n.config.Disk, incarnation: i.id, tailBytes: n.config.TailBytes,
+		flush: flushSettings{
+			bytes: n.config.FlushBytes, interval: n.config.FlushInterval, idleInterval: n.config.IdleFlushInterval, maxUploads: maxUploads,
+		},
+		admission: admissionLimits{
+			unlogged: unloggedBytes, uncommitted: n.config.LogBytes, parked: parkedBytes, delay: n.config.ProduceDelay,
+		},
+	}, i, follower, n.deps.Meta.Keys(), meta.Guards{NodeRev: i.registration.NodeRev, HeadRev: i.registration.HeadRev}, newLease(n.config.LeaseTTL, began))
+	i.core.logEnd = i.log.End()
+	i.core.logSyncEnd = i.log.Synced()
+
+	now := n.deps.Clock.Now()
+	i.core.indexAdvanced(now)
+	for id := range i.core.assignment.Epochs {
+		if err := follower.Hole(id); err != nil {
+			n.deps.Logger.Error("a partition's log has a hole; it is not led", "topic", id.Topic, "partition", id.Partition, "cause", err)
+		}
+	}
+	err = i.log.Replay(func(at wal.LSN, f wal.Frame) error {
+		id := meta.Partition{Topic: f.Topic, Partition: f.Partition}
+		i.replayedBatches++
+		return i.core.replay(id, f.Epoch, at, f.AppendTime, record.Batch(f.Batch), now)
+	})
+	if err != nil {
+		return fmt.Errorf("replay the log on disk: %w", err)
+	}
+	return nil
+}
+
+// loadIndex reads the index of an L0 object whose record does not carry it.
+func (n *Node) loadIndex(ctx context.Context, r *meta.L0Record) (meta.L0Index, error) {
+	return tier.ReadL0Index(ctx, n.deps.Store, r)
+}
