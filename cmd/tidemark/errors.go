@@ -3,15 +3,120 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
+	"net"
+	"strings"
+
+	"connectrpc.com/connect"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 )
+
+// doing says what was tried when err happened: its text is "<what>: <cause>", without the code words of the protocol.
+// It is nil when err is.
+func doing(err error, what string, args ...any) error {
+	if err == nil {
+		return nil
+	}
+	return &attempt{what: fmt.Sprintf(what, args...), err: err}
+}
+
+type attempt struct {
+	what string
+	err  error
+}
+
+func (a *attempt) Error() string { return a.what + ": " + messageOf(a.err) }
+func (a *attempt) Unwrap() error { return a.err }
+
+// messageOf is the text of err without the protocol's code in front of what a server said.
+func messageOf(err error) string {
+	text := err.Error()
+	if c := (*connect.Error)(nil); errors.As(err, &c) {
+		text = strings.Replace(text, c.Error(), c.Message(), 1)
+	}
+	return text
+}
+
+// reasonOf returns the stable word and its metadata that a Tidemark server put beside an error, or "".
+func reasonOf(err error) (string, map[string]string) {
+	c := (*connect.Error)(nil)
+	if !errors.As(err, &c) {
+		return "", nil
+	}
+	for _, d := range c.Details() {
+		value, err := d.Value()
+		if err != nil {
+			continue // a detail of a kind that this binary does not know
+		}
+		if info, ok := value.(*errdetails.ErrorInfo); ok {
+			return info.GetReason(), info.GetMetadata()
+		}
+	}
+	return "", nil
+}
 
 // classify turns any error of a command into one with an exit code and a next step.
 func (a *app) classify(ctx context.Context, err error) *failure {
 	if f := (*failure)(nil); errors.As(err, &f) {
 		return &failure{code: f.code, next: f.next, err: err}
 	}
-	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+	if ctx.Err() != nil && (errors.Is(err, context.Canceled) || connect.CodeOf(err) == connect.CodeCanceled) {
 		return &failure{code: exitInterrupted, err: errors.New("interrupted")}
 	}
+	if reason, metadata := reasonOf(err); reason != "" {
+		code, next := adviceFor(reason, metadata)
+		return &failure{code: code, next: next, err: err}
+	}
+	if a.unreachable(err) {
+		return &failure{
+			code: exitUnreachable,
+			next: "is the server running? `tidemark dev` starts one; --server or TIDEMARK_SERVER says where it is (now " + a.server + ")",
+			err:  err,
+		}
+	}
 	return &failure{code: exitFailed, err: err}
+}
+
+// unreachable tells errors of the network from answers. A Tidemark server puts a reason beside every error, so what has
+// none and is a matter of the connection comes from something in between.
+func (a *app) unreachable(err error) bool {
+	var netErr net.Error
+	if errors.As(err, &netErr) {
+		return true
+	}
+	switch connect.CodeOf(err) {
+	case connect.CodeUnavailable, connect.CodeDeadlineExceeded, connect.CodeUnimplemented:
+		return connect.IsWireError(err) || errors.As(err, new(*connect.Error))
+	}
+	return false
+}
+
+// adviceFor gives the exit code and the next step for a reason of the server.
+func adviceFor(reason string, metadata map[string]string) (code int, next string) {
+	switch reason {
+	case "UNKNOWN_TOPIC":
+		return exitNotFound, "`tidemark topic list` shows the topics there are, `tidemark topic create` makes one"
+	case "UNKNOWN_PARTITION":
+		return exitNotFound, "`tidemark topic describe` shows the partitions there are"
+	case "OFFSET_OUT_OF_RANGE":
+		if start, end := metadata["log_start_offset"], metadata["high_watermark"]; start != "" && end != "" {
+			return exitNotFound, fmt.Sprintf("the partition can be read from offset %s up to %s", start, end)
+		}
+		return exitNotFound, "`tidemark topic describe` shows where each partition begins and ends"
+	case "TOPIC_EXISTS":
+		return exitFailed, "choose another name, or take it as it is with --if-not-exists"
+	case "INVALID_TOPIC", "INVALID_CONFIG", "INVALID_REQUEST":
+		return exitUsage, "`tidemark topic create --help` lists what is allowed"
+	case "TOO_LARGE":
+		return exitFailed, "make the records smaller, or raise max.message.bytes with `tidemark topic alter`"
+	case "BACK_PRESSURE":
+		return exitFailed, "the server takes records again when what it names is well; nothing that was acknowledged is lost"
+	case "OUTCOME_UNKNOWN":
+		return exitFailed, "some of the last records may have been stored: look before you send them again"
+	case "SHUTTING_DOWN", "NOT_LEADER", "UNAVAILABLE", "TIMEOUT":
+		return exitFailed, "try again in a moment"
+	case "CORRUPT_DATA":
+		return exitFailed, "the server's log names the object and the place; the data there is not served"
+	}
+	return exitFailed, ""
 }

@@ -36,6 +36,7 @@ type app struct {
 // commands lists the constructor of every command, in the order in which help shows them. Each file of a command adds
 // its line here.
 var commands = []func(*app) *cobra.Command{
+	newTopicCommand,
 	newConfigCommand,
 	newVersionCommand,
 }
