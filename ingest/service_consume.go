@@ -1,0 +1,273 @@
+package ingest
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"github.com/tidemark-io/tidemark/meta"
+	tidemarkv1 "github.com/tidemark-io/tidemark/proto/tidemark/v1"
+)
+
+// consumeNode is what the Consume service needs of a node.
+type consumeNode interface {
+	Fetch(ctx context.Context, r FetchRequest) ([]PartitionBatches, error)
+	Topic(ctx context.Context, name string) (meta.Topic, []PartitionState, error)
+	OffsetForTime(ctx context.Context, topic string, partition int32, timestampMs int64) (int64, error)
+}
+
+// Limits of reading.
+const (
+	defaultFetchBytes  = 8 << 20
+	maxFetchBytes      = 32 << 20
+	maxFetchWait       = time.Minute
+	maxFetchPartitions = 10_000
+	// A stream asks for this much at a time. It sends nothing while its client does not read, so that a client that never
+	// reads costs one piece and the connection's buffers.
+	streamFetchBytes = 4 << 20
+	streamFetchWait  = 10 * time.Second
+)
+
+// consumeService is tidemark.v1.ConsumeService.
+type consumeService struct {
+	node      consumeNode
+	telemetry *Telemetry
+	closing   <-chan struct{}
+}
+
+// Fetch reads once, waiting for data up to the time that the request gives.
+func (s *consumeService) Fetch(ctx context.Context, r *tidemarkv1.FetchRequest) (*tidemarkv1.FetchResponse, error) {
+	request, err := fetchRequest(r)
+	if err != nil {
+		s.telemetry.FetchFailed(ctx, err)
+		return nil, ConnectError(err)
+	}
+	ctx, stop := s.untilClosing(ctx)
+	defer stop()
+	parts, err := s.fetch(ctx, request)
+	if err != nil {
+		return nil, ConnectError(err)
+	}
+	out := &tidemarkv1.FetchResponse{Partitions: make([]*tidemarkv1.PartitionBatches, 0, len(parts))}
+	for _, p := range parts {
+		out.Partitions = append(out.Partitions, batchesMessage(p))
+	}
+	return out, nil
+}
+
+func fetchRequest(r *tidemarkv1.FetchRequest) (FetchRequest, error) {
+	if err := checkTopicName(r.GetTopic()); err != nil {
+		return FetchRequest{}, err
+	}
+	switch {
+	case len(r.GetPartitions()) == 0:
+		return FetchRequest{}, Errorf(ReasonInvalidRequest, "the fetch names no partition")
+	case len(r.GetPartitions()) > maxFetchPartitions:
+		return FetchRequest{}, Errorf(ReasonTooLarge, "a fetch names at most %d partitions, not %d", maxFetchPartitions, len(r.GetPartitions()))
+	case r.GetMaxBytes() < 0 || r.GetMaxBytes() > maxFetchBytes:
+		return FetchRequest{}, Errorf(ReasonInvalidRequest, "max_bytes is 1 to %d, or 0 for %d; not %d", maxFetchBytes, defaultFetchBytes, r.GetMaxBytes())
+	case r.GetMinBytes() < 0:
+		return FetchRequest{}, Errorf(ReasonInvalidRequest, "min_bytes cannot be %d", r.GetMinBytes())
+	case r.GetMaxWaitMs() < 0 || time.Duration(r.GetMaxWaitMs())*time.Millisecond > maxFetchWait:
+		return FetchRequest{}, Errorf(ReasonInvalidRequest, "max_wait_ms is 0 to %d, not %d", maxFetchWait.Milliseconds(), r.GetMaxWaitMs())
+	}
+	out := FetchRequest{
+		Topic:      r.GetTopic(),
+		MaxBytes:   int(r.GetMaxBytes()),
+		MinBytes:   max(1, int(r.GetMinBytes())),
+		MaxWait:    time.Duration(r.GetMaxWaitMs()) * time.Millisecond,
+		Partitions: make([]FetchPartition, 0, len(r.GetPartitions())),
+	}
+	if out.MaxBytes == 0 {
+		out.MaxBytes = defaultFetchBytes
+	}
+	out.MinBytes = min(out.MinBytes, out.MaxBytes)
+	seen := make(map[int32]bool, len(r.GetPartitions()))
+	for _, p := range r.GetPartitions() {
+		switch {
+		case p.GetPartition() < 0:
+			return FetchRequest{}, Errorf(ReasonUnknownPartition, "there is no partition %d", p.GetPartition())
+		case p.GetOffset() < 0:
+			return FetchRequest{}, Errorf(ReasonOffsetOutOfRange, "there is no offset %d", p.GetOffset())
+		case seen[p.GetPartition()]:
+			return FetchRequest{}, Errorf(ReasonInvalidRequest, "partition %d is named twice", p.GetPartition())
+		}
+		seen[p.GetPartition()] = true
+		out.Partitions = append(out.Partitions, FetchPartition{Partition: p.GetPartition(), Offset: p.GetOffset()})
+	}
+	return out, nil
+}
+
+// fetch asks the node, and tells a stop of the process from a caller that went.
+func (s *consumeService) fetch(ctx context.Context, r FetchRequest) ([]PartitionBatches, error) {
+	parts, err := s.node.Fetch(ctx, r)
+	if err != nil && errors.Is(context.Cause(ctx), errClosing) {
+		return nil, errClosing
+	}
+	return parts, err
+}
+
+// untilClosing is a context that also ends, with errClosing as its cause, when the process stops.
+func (s *consumeService) untilClosing(ctx context.Context) (context.Context, func()) {
+	out, cancel := context.WithCancelCause(ctx)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		select {
+		case <-s.closing:
+			cancel(errClosing)
+		case <-out.Done():
+		}
+	}()
+	return out, func() {
+		cancel(context.Canceled)
+		<-ended
+	}
+}
+
+// batchesMessage joins the batches of a piece. A single slice goes out as it is: it is read only to everybody.
+func batchesMessage(p PartitionBatches) *tidemarkv1.PartitionBatches {
+	out := &tidemarkv1.PartitionBatches{
+		Partition: p.Partition, NextOffset: p.NextOffset, HighWatermark: p.HighWatermark, LogStartOffset: p.LogStartOffset,
+	}
+	if len(p.Batches) == 1 {
+		out.Batches = p.Batches[0]
+	} else {
+		out.Batches = slices.Concat(p.Batches...)
+	}
+	return out
+}
+
+// consumePartition is one partition of a stream on its way.
+type consumePartition struct {
+	partition int32
+	next      int64
+	end       int64 // high watermark when the stream began
+}
+
+// Consume streams batches. The first message holds the ranges; every other one a piece of one partition.
+func (s *consumeService) Consume(ctx context.Context, r *tidemarkv1.ConsumeRequest, stream *connect.ServerStream[tidemarkv1.ConsumeResponse]) error {
+	if body := bodyOf(ctx); body != nil {
+		body.settle()
+	}
+	ctx, stop := s.untilClosing(ctx)
+	defer stop()
+	return ConnectError(s.consume(ctx, r, stream.Send))
+}
+
+func (s *consumeService) consume(ctx context.Context, r *tidemarkv1.ConsumeRequest, send func(*tidemarkv1.ConsumeResponse) error) error {
+	topic, parts, err := s.begin(ctx, r)
+	if err != nil {
+		return err
+	}
+	ranges := &tidemarkv1.ConsumeResponse{Ranges: make([]*tidemarkv1.ConsumeRange, 0, len(parts))}
+	for _, p := range parts {
+		ranges.Ranges = append(ranges.Ranges, &tidemarkv1.ConsumeRange{Partition: p.partition, From: p.next, End: p.end})
+	}
+	if err := send(ranges); err != nil {
+		return err
+	}
+	request := FetchRequest{Topic: r.GetTopic(), MaxBytes: streamFetchBytes, MinBytes: 1, MaxWait: streamFetchWait}
+	for {
+		if r.GetUntilEnd() {
+			parts = slices.DeleteFunc(parts, func(p consumePartition) bool { return p.next >= p.end })
+			if len(parts) == 0 {
+				return nil
+			}
+		}
+		request.Partitions = request.Partitions[:0]
+		for _, p := range parts {
+			request.Partitions = append(request.Partitions, FetchPartition{Partition: p.partition, Offset: p.next})
+		}
+		pieces, err := s.fetch(ctx, request)
+		if err != nil {
+			return err
+		}
+		// A topic may have been deleted and made again between two fetches; its offsets are another log's.
+		now, _, err := s.node.Topic(ctx, r.GetTopic())
+		if err != nil {
+			return err
+		}
+		if now.ID != topic.ID {
+			return Errorf(ReasonUnknownTopic, "topic %q was deleted while it was read, and another of the same name was made", r.GetTopic())
+		}
+		for _, piece := range pieces {
+			i := slices.IndexFunc(parts, func(p consumePartition) bool { return p.partition == piece.Partition })
+			if i < 0 || piece.NextOffset <= parts[i].next {
+				continue
+			}
+			parts[i].next = piece.NextOffset
+			if err := send(&tidemarkv1.ConsumeResponse{Batches: batchesMessage(piece)}); err != nil {
+				return err
+			}
+		}
+		// The partition that was first goes last, so that a full answer of one does not starve the others.
+		parts = append(parts[1:], parts[0])
+		if err := ctx.Err(); err != nil {
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// begin resolves where the stream starts, and where it ends with until_end.
+func (s *consumeService) begin(ctx context.Context, r *tidemarkv1.ConsumeRequest) (meta.Topic, []consumePartition, error) {
+	if err := checkTopicName(r.GetTopic()); err != nil {
+		return meta.Topic{}, nil, err
+	}
+	topic, states, err := s.node.Topic(ctx, r.GetTopic())
+	if err != nil {
+		return meta.Topic{}, nil, err
+	}
+	wanted := r.GetPartitions()
+	if from := r.GetOffsets().GetOffsets(); len(from) > 0 && len(wanted) == 0 {
+		for p := range from {
+			wanted = append(wanted, p)
+		}
+	}
+	states, err = selectPartitions(r.GetTopic(), states, wanted)
+	if err != nil {
+		return meta.Topic{}, nil, err
+	}
+	parts := make([]consumePartition, 0, len(states))
+	for _, p := range states {
+		part := consumePartition{partition: p.Partition, end: p.HighWatermark}
+		switch from := r.GetFrom().(type) {
+		case nil, *tidemarkv1.ConsumeRequest_Start:
+			part.next = p.LogStartOffset
+		case *tidemarkv1.ConsumeRequest_End:
+			part.next = p.HighWatermark
+		case *tidemarkv1.ConsumeRequest_Offset:
+			part.next = from.Offset
+		case *tidemarkv1.ConsumeRequest_TimestampMs:
+			part.next, err = s.node.OffsetForTime(ctx, r.GetTopic(), p.Partition, from.TimestampMs)
+			if err != nil {
+				return meta.Topic{}, nil, err
+			}
+		case *tidemarkv1.ConsumeRequest_Offsets:
+			offset, named := from.Offsets.GetOffsets()[p.Partition]
+			if !named {
+				return meta.Topic{}, nil, Errorf(ReasonInvalidRequest, "offsets names no offset for partition %d", p.Partition)
+			}
+			part.next = offset
+		}
+		if part.next < p.LogStartOffset || part.next > p.HighWatermark {
+			return meta.Topic{}, nil, offsetOutOfRange(r.GetTopic(), part.next, p)
+		}
+		parts = append(parts, part)
+	}
+	return topic, parts, nil
+}
+
+func offsetOutOfRange(topic string, offset int64, p PartitionState) error {
+	e := Errorf(ReasonOffsetOutOfRange, "offset %d of topic %q, partition %d, is out of range: it holds %d up to, not including, %d",
+		offset, topic, p.Partition, p.LogStartOffset, p.HighWatermark)
+	e.Metadata = map[string]string{
+		"partition":        formatInt(int64(p.Partition)),
+		"log_start_offset": formatInt(p.LogStartOffset),
+		"high_watermark":   formatInt(p.HighWatermark),
+	}
+	return e
+}
