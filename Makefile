@@ -1,0 +1,49 @@
+# Needs Go, gcc or another C compiler, make and git. Other tools are built on first use: see tools/install.
+SHELL := /bin/bash
+
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null)
+DATA    ?= ./tidemark-data
+
+.DEFAULT_GOAL := help
+.PHONY: help build run run-minio test race lint proto fuzz bench tools clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## build bin/tidemark
+	CGO_ENABLED=0 go build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/tidemark ./cmd/tidemark
+
+run: build ## run Tidemark with demo data in DATA (./tidemark-data), on http://127.0.0.1:8640
+	exec bin/tidemark dev --demo --data-dir '$(DATA)'
+
+run-minio: build ## run it on a real MinIO and a real separate etcd, with data in DATA/minio-demo
+	exec deploy/run-minio.sh '$(DATA)/minio-demo'
+
+test: ## run every test, also those that need a real S3 server
+	@tools/install minio >/dev/null
+	go test ./...
+
+race: ## run every test under the race detector
+	@tools/install minio >/dev/null
+	CGO_ENABLED=1 go test -race ./...
+
+lint: ## run every static check
+	@tools/lint
+
+proto: ## generate Go code from proto/
+	@tools/proto
+
+FUZZTIME ?= 30s
+fuzz: ## run each fuzz target for FUZZTIME (30s)
+	@tools/fuzz '$(FUZZTIME)'
+
+BENCH ?= .
+COUNT ?= 1
+bench: ## run the benchmarks that match BENCH (all), COUNT times (1)
+	go test ./... -run '^$$' -bench '$(BENCH)' -benchmem -count '$(COUNT)'
+
+tools: ## build every tool of tools/versions
+	@tools/install
+
+clean: ## remove what was built here; data and the tools' cache stay
+	rm -rf bin
