@@ -1,150 +1,143 @@
 package record
 
 import (
-	"bytes"
 	"encoding/binary"
-	"fmt"
-	"hash/crc32"
 	"math"
-	"math/bits"
-
-	"github.com/twmb/franz-go/pkg/kgo"
+	"unicode/utf8"
 )
 
-// Builder encodes records into a batch. It allocates nothing for a record once its buffer has grown. Not safe for
-// concurrent use.
+// Builder encodes records into a batch. It is reusable, takes no memory per record in steady state, and is not safe for
+// concurrent use. The zero value builds uncompressed batches.
 type Builder struct {
-	codec      Codec
-	compressor kgo.Compressor
-	scratch    bytes.Buffer
-
-	buf         []byte // header and records
-	count       int32
-	first, last int64 // timestamps: of the first record, and the greatest
+	c     compressor
+	buf   []byte // header, then records; nil or at least HeaderSize long
+	last  int    // size of the last batch, to get the next one's memory at once
+	n     int32
+	first int64
+	max   int64
 }
 
-// NewBuilder returns an empty builder for one of the known codecs; another is our caller's bug.
-func NewBuilder(codec Codec) *Builder {
-	c, err := newCompressor(codec)
-	if err != nil {
-		panic(fmt.Sprintf("record: %v", err))
-	}
-	b := &Builder{codec: codec, compressor: c}
-	b.Reset()
-	return b
-}
-
-// Reset forgets the records so far and keeps the buffer.
-func (b *Builder) Reset() {
-	if cap(b.buf) < HeaderSize {
-		b.buf = make([]byte, HeaderSize, 4096)
-	}
-	b.buf = b.buf[:HeaderSize]
-	clear(b.buf)
-	b.count, b.first, b.last = 0, 0, math.MinInt64
-}
+// NewBuilder makes a Builder of one of the known codecs.
+func NewBuilder(codec Codec) *Builder { return &Builder{c: compressor{codec: codec}} }
 
 // Len is the number of records so far.
-func (b *Builder) Len() int { return int(b.count) }
+func (b *Builder) Len() int { return int(b.n) }
 
-// Size is the encoded size so far in bytes, header included, before compression.
-func (b *Builder) Size() int { return len(b.buf) }
+// Size is the size of the batch so far, header included, if it were not compressed.
+func (b *Builder) Size() int { return max(len(b.buf), HeaderSize) }
 
-// SizeWith is Size after r would be appended.
+// SizeWith is Size after r.
 func (b *Builder) SizeWith(r Record) int {
 	body := b.bodySize(r)
-	return len(b.buf) + varintSize(int64(body)) + body
+	return b.Size() + varintSize(body) + int(body)
 }
 
-// Append encodes one record behind the others and copies its bytes. It fails with ErrTooLarge, and appends nothing, when
-// the batch would pass 2^31-1 bytes or records.
+func (b *Builder) bodySize(r Record) int64 {
+	var delta int64
+	if b.n > 0 {
+		delta = r.Timestamp - b.first
+	}
+	n := 1 + varintSize(delta) + varintSize(int64(b.n)) + bytesSize(r.Key) + bytesSize(r.Value) + varintSize(int64(len(r.Headers)))
+	for i := range r.Headers {
+		n += varintSize(int64(len(r.Headers[i].Key))) + len(r.Headers[i].Key) + bytesSize(r.Headers[i].Value)
+	}
+	return int64(n)
+}
+
+func bytesSize(p []byte) int {
+	if p == nil {
+		return 1
+	}
+	return varintSize(int64(len(p))) + len(p)
+}
+
+// Append adds a copy of r. It fails, and the builder stays as it was, with ErrTooLarge when the batch would pass the 2 GiB that the
+// format can say, and with ErrInvalid when a header key is not UTF-8 or the timestamp is too far from the first one.
 func (b *Builder) Append(r Record) error {
+	var delta int64
+	if b.n > 0 {
+		delta = r.Timestamp - b.first
+		if (delta > 0) != (r.Timestamp > b.first) && delta != 0 {
+			return invalidf("timestamp %d is too far from the batch's first, %d", r.Timestamp, b.first)
+		}
+	}
+	for i := range r.Headers {
+		if !utf8.ValidString(r.Headers[i].Key) {
+			return invalidf("key %q of header %d is not UTF-8", r.Headers[i].Key, i)
+		}
+	}
 	body := b.bodySize(r)
-	if b.count == math.MaxInt32 || int64(len(b.buf))+int64(body)+binary.MaxVarintLen64 > math.MaxInt32 {
-		return fmt.Errorf("%w: a batch holds at most 2^31-1 bytes", ErrTooLarge)
+	if int64(b.Size())+body+5 > math.MaxInt32 || b.n == math.MaxInt32 {
+		return tooLargef("a record of %d bytes does not fit into a batch", body)
 	}
-	if b.count == 0 {
-		b.first = r.Timestamp
+	if b.buf == nil {
+		b.buf = make([]byte, HeaderSize, max(HeaderSize+5+int(body), b.last+b.last/8, 512))
 	}
-	b.last = max(b.last, r.Timestamp)
-	p := binary.AppendVarint(b.buf, int64(body))
-	p = append(p, 0) // attributes
-	p = binary.AppendVarint(p, r.Timestamp-b.first)
-	p = binary.AppendVarint(p, int64(b.count))
-	p = appendNullable(p, r.Key)
-	p = appendNullable(p, r.Value)
-	p = binary.AppendVarint(p, int64(len(r.Headers)))
-	for _, h := range r.Headers {
-		p = binary.AppendVarint(p, int64(len(h.Key)))
-		p = append(p, h.Key...)
-		p = appendNullable(p, h.Value)
+	if b.n == 0 {
+		b.first, b.max = r.Timestamp, r.Timestamp
+	}
+	b.max = max(b.max, r.Timestamp)
+	p := appendVarint(b.buf, body)
+	p = append(p, 0)
+	p = appendVarint(p, delta)
+	p = appendVarint(p, int64(b.n))
+	p = appendBytes(p, r.Key)
+	p = appendBytes(p, r.Value)
+	p = appendVarint(p, int64(len(r.Headers)))
+	for i := range r.Headers {
+		p = appendVarint(p, int64(len(r.Headers[i].Key)))
+		p = append(p, r.Headers[i].Key...)
+		p = appendBytes(p, r.Headers[i].Value)
 	}
 	b.buf = p
-	b.count++
+	b.n++
 	return nil
 }
 
-func appendNullable(p, v []byte) []byte {
+func appendBytes(p, v []byte) []byte {
 	if v == nil {
-		return binary.AppendVarint(p, -1)
+		return append(p, 1) // zigzag of -1
 	}
-	p = binary.AppendVarint(p, int64(len(v)))
-	return append(p, v...)
+	return append(appendVarint(p, int64(len(v))), v...)
 }
 
-func (b *Builder) bodySize(r Record) int {
-	delta := int64(0)
-	if b.count > 0 {
-		delta = r.Timestamp - b.first
-	}
-	n := 1 + varintSize(delta) + varintSize(int64(b.count)) + nullableSize(r.Key) + nullableSize(r.Value) + varintSize(int64(len(r.Headers)))
-	for _, h := range r.Headers {
-		n += varintSize(int64(len(h.Key))) + len(h.Key) + nullableSize(h.Value)
-	}
-	return n
-}
-
-func nullableSize(v []byte) int {
-	if v == nil {
-		return 1
-	}
-	return varintSize(int64(len(v))) + len(v)
-}
-
-func varintSize(v int64) int {
-	return (bits.Len64(uint64(v<<1)^uint64(v>>63)|1) + 6) / 7
-}
-
-// Build finishes the batch, with base offset 0 and leader epoch -1, and resets the builder. The bytes are the caller's.
-// A producer that is not idempotent passes -1, -1, -1. An empty builder is ErrInvalid.
+// Build finishes the batch, with base offset 0 and leader epoch -1, and resets the builder, also when it fails; the bytes belong to
+// the caller. Producer id, epoch and sequence of -1 stand for a producer that is not idempotent. Records that
+// compression makes no smaller are stored uncompressed. An empty builder fails with ErrInvalid.
 func (b *Builder) Build(producerID int64, producerEpoch int16, baseSequence int32) (Batch, error) {
-	if b.count == 0 {
-		return nil, fmt.Errorf("%w: no records", ErrInvalid)
+	raw, n := b.buf, b.n
+	b.n = 0
+	if n == 0 {
+		return nil, invalidf("no records")
 	}
-	var out []byte
-	if b.compressor == nil {
-		out = append(make([]byte, 0, len(b.buf)), b.buf...)
+	b.last = len(raw)
+	codec := b.c.codec
+	batch := Batch(raw)
+	if codec == None {
+		b.buf = nil
 	} else {
-		b.scratch.Reset()
-		compressed, codec := b.compressor.Compress(&b.scratch, b.buf[HeaderSize:])
-		if compressed == nil || Codec(codec) != b.codec {
-			return nil, fmt.Errorf("compress %d records with %s: the codec failed", b.count, b.codec)
+		b.buf = raw[:HeaderSize]
+		compressed, err := b.c.compress(raw[HeaderSize:])
+		if err != nil {
+			return nil, err
 		}
-		out = append(make([]byte, HeaderSize, HeaderSize+len(compressed)), compressed...)
+		if len(compressed) >= len(raw)-HeaderSize {
+			codec, compressed = None, raw[HeaderSize:]
+		}
+		batch = make(Batch, HeaderSize+len(compressed))
+		copy(batch[HeaderSize:], compressed)
 	}
-	e := binary.BigEndian
-	e.PutUint32(out[atLength:], uint32(len(out)-lengthPrefix))
-	e.PutUint32(out[atLeaderEpoch:], math.MaxUint32)
-	out[atMagic] = magic
-	e.PutUint16(out[atAttributes:], uint16(b.codec))
-	e.PutUint32(out[atLastDelta:], uint32(b.count-1))
-	e.PutUint64(out[atFirstTimestamp:], uint64(b.first))
-	e.PutUint64(out[atMaxTimestamp:], uint64(b.last))
-	e.PutUint64(out[atProducerID:], uint64(producerID))
-	e.PutUint16(out[atProducerEpoch:], uint16(producerEpoch))
-	e.PutUint32(out[atBaseSequence:], uint32(baseSequence))
-	e.PutUint32(out[atCount:], uint32(b.count))
-	e.PutUint32(out[atCRC:], crc32.Checksum(out[atAttributes:], castagnoli))
-	b.Reset()
-	return out, nil
+	batch = batch[:len(batch):len(batch)]
+	putI64(batch, atBaseOffset, 0)
+	putI32(batch, atLength, int32(len(batch)-lengthEnd)) //nolint:gosec // Append keeps it below 2^31
+	putI32(batch, atLeaderEpoch, -1)
+	batch[atMagic] = magic
+	binary.BigEndian.PutUint16(batch[atAttributes:], uint16(codec))
+	putI32(batch, atLastDelta, n-1)
+	putI64(batch, atFirstTimestamp, b.first)
+	putI64(batch, atMaxTimestamp, b.max)
+	putI32(batch, atCount, n)
+	batch.SetProducer(producerID, producerEpoch, baseSequence)
+	return batch, nil
 }
+
