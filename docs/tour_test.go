@@ -1,0 +1,219 @@
+// Package docs holds the documentation, and the test that it tells the truth.
+package docs
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// line is a line of the tour, with what it is said to print.
+type line struct {
+	number  int // in README.md
+	command string
+	prints  []string
+}
+
+// TestTour pastes the README's tour, line by line, as a reader would.
+func TestTour(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds and runs the whole server; leave -short away")
+	}
+	for _, tool := range []string{"bash", "curl"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Skipf("the tour is pasted into bash and calls curl: %v", err)
+		}
+	}
+	blocks := readTour(t, "../README.md")
+	root := t.TempDir()
+	binary := filepath.Join(root, "bin", "tidemark")
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", binary, "../cmd/tidemark")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build tidemark: %v\n%s", err, out)
+	}
+
+	address := freeAddress(t)
+	server := startServer(t, binary, filepath.Join(root, "data"), address)
+	for i, block := range blocks {
+		if i == len(blocks)-1 {
+			// The last block shows what is still there after a stop that was not clean.
+			server.kill(t)
+			server = startServer(t, binary, filepath.Join(root, "data"), address)
+		}
+		for _, l := range block {
+			pasteLine(t, root, address, l)
+		}
+	}
+	server.stop(t)
+}
+
+// pasteLine runs one line with bash, in a directory where bin/tidemark is, as in a clone.
+func pasteLine(t *testing.T, dir, address string, l line) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "bash", "-c", l.command)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "TIDEMARK_SERVER=http://"+address, "PATH="+filepath.Join(dir, "bin")+":"+os.Getenv("PATH"))
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("README.md:%d: %s\n%v\nstdout: %s\nstderr: %s", l.number, l.command, err, &stdout, &stderr)
+	}
+	for _, want := range l.prints {
+		if !strings.Contains(stdout.String(), want) {
+			t.Errorf("README.md:%d: %s\ndoes not print %q but:\n%s", l.number, l.command, want, &stdout)
+		}
+	}
+}
+
+// readTour returns the sh blocks of the tour.
+func readTour(t *testing.T, name string) [][]line {
+	t.Helper()
+	text, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var blocks [][]line
+	inTour, inBlock := false, false
+	for i, s := range strings.Split(string(text), "\n") {
+		switch {
+		case strings.HasPrefix(s, "## "):
+			inTour = strings.HasPrefix(s, "## A tour")
+		case !inTour:
+		case s == "```sh":
+			inBlock = true
+			blocks = append(blocks, nil)
+		case s == "```":
+			inBlock = false
+		case !inBlock || s == "":
+		default:
+			block := &blocks[len(blocks)-1]
+			want, marked := strings.CutPrefix(s, "# prints: ")
+			if !marked {
+				*block = append(*block, line{number: i + 1, command: s})
+				continue
+			}
+			if len(*block) == 0 {
+				t.Fatalf("%s:%d: tells what is printed before any command", name, i+1)
+			}
+			last := &(*block)[len(*block)-1]
+			last.prints = append(last.prints, want)
+		}
+	}
+	if len(blocks) < 5 {
+		t.Fatalf("found %d blocks of the tour in %s; did its heading change?", len(blocks), name)
+	}
+	return blocks
+}
+
+// freeAddress returns a loopback address that was free a moment ago. The server must have the same one after a restart,
+// so it cannot choose by itself.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	var c net.ListenConfig
+	l, err := c.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+type server struct {
+	cmd  *exec.Cmd
+	log  *bytes.Buffer // read after exited only
+	done chan struct{} // closed when the process has gone
+	err  error         // of the process, after done
+}
+
+// startServer starts what `make run` does and returns when it is ready.
+func startServer(t *testing.T, binary, data, address string) *server {
+	t.Helper()
+	s := &server{log: new(bytes.Buffer), done: make(chan struct{})}
+	s.cmd = exec.Command(binary, "dev", "--demo", "--data-dir", data, "--http", address, "--kafka", "off")
+	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
+	if err := s.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		s.err = s.cmd.Wait()
+		close(s.done)
+	}()
+	t.Cleanup(func() {
+		_ = s.cmd.Process.Kill() // an error says that it has gone already
+		<-s.done
+		if t.Failed() {
+			t.Logf("the server said:\n%s", tail(s.log.Bytes(), 40))
+		}
+	})
+	deadline := time.NewTimer(time.Minute)
+	defer deadline.Stop()
+	poll := time.NewTicker(20 * time.Millisecond)
+	defer poll.Stop()
+	for !ready(t, address) {
+		select {
+		case <-s.done:
+			t.Fatalf("the server ended while starting: %v", s.err)
+		case <-deadline.C:
+			t.Fatal("the server was not ready within a minute")
+		case <-poll.C:
+		}
+	}
+	return s
+}
+
+func ready(t *testing.T, address string) bool {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, fmt.Sprintf("http://%s/readyz", address), http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return false
+	}
+	resp.Body.Close()
+	return resp.StatusCode == http.StatusOK
+}
+
+// kill ends the server as a crash does.
+func (s *server) kill(t *testing.T) {
+	t.Helper()
+	if err := s.cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	<-s.done
+}
+
+// stop asks the server to end, and expects that it says it went well.
+func (s *server) stop(t *testing.T) {
+	t.Helper()
+	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	<-s.done
+	if s.err != nil {
+		t.Errorf("the server was asked to stop and ended with: %v", s.err)
+	}
+}
+
+// tail returns the last n lines.
+func tail(text []byte, n int) string {
+	var lines []string
+	for sc := bufio.NewScanner(bytes.NewReader(text)); sc.Scan(); {
+		lines = append(lines, sc.Text())
+	}
+	return strings.Join(lines[max(0, len(lines)-n):], "\n")
+}
