@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/tidemark-io/tidemark/clock"
 )
 
 // line is a line of the tour, with what it is said to print.
@@ -158,17 +160,18 @@ func startServer(t *testing.T, binary, data, address string) *server {
 			t.Logf("the server said:\n%s", tail(s.log.Bytes(), 40))
 		}
 	})
-	deadline := time.NewTimer(time.Minute)
+	deadline := clock.System().NewTimer(time.Minute)
 	defer deadline.Stop()
-	poll := time.NewTicker(20 * time.Millisecond)
+	poll := clock.System().NewTimer(0)
 	defer poll.Stop()
 	for !ready(t, address) {
 		select {
 		case <-s.done:
 			t.Fatalf("the server ended while starting: %v", s.err)
-		case <-deadline.C:
+		case <-deadline.C():
 			t.Fatal("the server was not ready within a minute")
-		case <-poll.C:
+		case <-poll.C():
+			poll.Reset(20 * time.Millisecond)
 		}
 	}
 	return s
