@@ -304,14 +304,11 @@ func (l *Local) ReadAt(ctx context.Context, name string, p []byte, off int64) (e
 		}
 	}()
 	if len(p) == 0 {
-		size, err := f.Size()
-		if err == nil && size < off {
-			err = io.ErrUnexpectedEOF
+		o, err := l.Stat(ctx, name)
+		if err == nil && o.Size < off {
+			err = l.fail("read", name, io.ErrUnexpectedEOF)
 		}
-		if err != nil {
-			return l.fail("read", name, err)
-		}
-		return nil
+		return err
 	}
 	switch n, err := f.ReadAt(p, off); {
 	case n == len(p):
@@ -319,8 +316,17 @@ func (l *Local) ReadAt(ctx context.Context, name string, p []byte, off int64) (e
 	case errors.Is(err, io.EOF):
 		return l.fail("read", name, fmt.Errorf("want %d bytes at %d, have %d: %w", len(p), off, n, io.ErrUnexpectedEOF))
 	default:
+		if l.isFolder(name) {
+			err = fs.ErrNotExist
+		}
 		return l.failRead("read", name, err)
 	}
+}
+
+// isFolder says whether name is a folder of other objects, and so no object.
+func (l *Local) isFolder(name string) bool {
+	e, err := l.fs.Stat(path.Join(l.dir, name))
+	return err == nil && e.Dir
 }
 
 // Stat implements Store.
@@ -402,7 +408,7 @@ func (l *Local) Delete(ctx context.Context, name string) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("delete %q: %w", name, context.Cause(ctx))
 	}
-	if err := l.fs.Remove(path.Join(l.dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) && !isNotFolder(err) {
+	if err := l.fs.Remove(path.Join(l.dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) && !isNotFolder(err) && !l.isFolder(name) {
 		return l.fail("delete", name, err)
 	}
 	return nil

@@ -1,0 +1,101 @@
+package tier
+
+import (
+	"math/rand/v2"
+	"os"
+	"slices"
+	"testing"
+
+	"github.com/tidemark-io/tidemark/meta"
+)
+
+// TestPlanFold simulates a node that flushes for long while nothing compacts. TIDEMARK_LONG=1 makes it a million flushes.
+func TestPlanFold(t *testing.T) {
+	flushes := 200_000
+	if os.Getenv("TIDEMARK_LONG") != "" { //nolint:forbidigo // a switch for tests
+		flushes = 1_000_000
+	}
+	rng := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // a fixed seed
+	for _, load := range []struct {
+		name string
+		size func() int64
+		most int // records
+	}{
+		{"idle, 1 KiB", func() int64 { return 1 << 10 }, 700},
+		{"1 KiB to 64 KiB", func() int64 { return 1<<10 + rng.Int64N(63<<10) }, 1000},
+		{"1 KiB to 8 MiB, even in powers", func() int64 { return (1 << 10) << rng.IntN(14) }, MaxRecords},
+		{"busy, 8 MiB", func() int64 { return 8 << 20 }, MaxRecords},
+		{"odd, 63 small to a large", func() int64 {
+			if rng.IntN(64) == 0 {
+				return 8 << 20
+			}
+			return 2 << 10
+		}, MaxRecords},
+	} {
+		t.Run(load.name, func(t *testing.T) { simulateFolds(t, flushes, load.most, load.size) })
+	}
+}
+
+func simulateFolds(t *testing.T, flushes, most int, size func() int64) {
+	t.Helper()
+	const every = 16 // flushes between two looks at the plan
+	var (
+		records                 []FoldCandidate
+		flushed, rewritten      int64
+		folds, high, widest     int
+		largestFold, seq, count = int64(0), meta.Seq(0), 0
+	)
+	for range flushes {
+		n := size()
+		flushed += n
+		seq++
+		records = append(records, FoldCandidate{Incarnation: 1, Seq: seq, Size: n, Entries: 16})
+		high = max(high, len(records))
+		if count++; count%every != 0 {
+			continue
+		}
+		for plan := PlanFold(records); plan != nil; plan = PlanFold(records) {
+			if len(plan) < 2 || len(plan) > MaxFoldInputs || !slices.IsSorted(plan) {
+				t.Fatalf("plan %v", plan)
+			}
+			var sum int64
+			entries := 0
+			for _, i := range plan {
+				sum += records[i].Size
+				entries += records[i].Entries
+			}
+			if len(records) < foldPressure && sum > foldBytes || sum > MaxPutBytes {
+				t.Fatalf("a fold of %d bytes at %d records", sum, len(records))
+			}
+			rewritten += sum
+			folds++
+			widest, largestFold = max(widest, len(plan)), max(largestFold, sum)
+			for k, i := range plan {
+				records = slices.Delete(records, i-k, i-k+1)
+			}
+			seq++
+			records = append(records, FoldCandidate{Incarnation: 1, Seq: seq, Size: sum, Entries: min(entries, 64)})
+		}
+	}
+	t.Logf("%d flushes, %d MiB: at most %d records, %d now; %d folds of up to %d inputs and %d MiB; rewritten %.2f times",
+		flushes, flushed>>20, high, len(records), folds, widest, largestFold>>20, float64(rewritten)/float64(flushed))
+	if high > most {
+		t.Errorf("%d records, want at most %d", high, most)
+	}
+}
+
+// TestPlanFoldManyEntries: objects whose index is long do not block the rest.
+func TestPlanFoldManyEntries(t *testing.T) {
+	var records []FoldCandidate
+	for i := range 200 {
+		entries := 10_000
+		if i < 100 {
+			entries = foldEntries
+		}
+		records = append(records, FoldCandidate{Seq: meta.Seq(i), Size: 4 << 10, Entries: entries})
+	}
+	plan := PlanFold(records)
+	if len(plan) < 2 || plan[0] < 100 {
+		t.Errorf("plan %v", plan)
+	}
+}
