@@ -250,7 +250,9 @@ func decodeAssignment(node NodeID, kv KeyValue) (Assignment, error) {
 }
 
 // encodeRelease packs partitions that a node let go: version u8 = 1, then epochs as in an assignment.
-func encodeRelease(epochs map[Partition]Epoch) []byte { return appendEpochs([]byte{releaseVersion}, epochs) }
+func encodeRelease(epochs map[Partition]Epoch) []byte {
+	return appendEpochs([]byte{releaseVersion}, epochs)
+}
 
 func decodeRelease(kv KeyValue) (map[Partition]Epoch, error) {
 	d := decoder{rest: kv.Value}

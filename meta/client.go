@@ -1,0 +1,145 @@
+package meta
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/tidemark-io/tidemark/clock"
+)
+
+// Errors of clusters and nodes that callers act on.
+var (
+	// ErrRestored: etcd has gone back in time, as after a restore from a backup.
+	ErrRestored = errors.New("etcd was restored to an earlier state")
+	// ErrControllerElsewhere: another node assigns partitions.
+	ErrControllerElsewhere = errors.New("another node leads the cluster")
+	// ErrDiskChanged: the node led disk topics with another data directory.
+	ErrDiskChanged = errors.New("the node's disk is another")
+)
+
+// ForeignClusterError says that etcd belongs to another cluster than the data directory.
+type ForeignClusterError struct{ Want, Have string }
+
+func (e *ForeignClusterError) Error() string {
+	return fmt.Sprintf("etcd holds cluster %s, but this data directory belongs to cluster %s: use the data directory of that cluster, or an empty one", e.Have, e.Want)
+}
+
+// HeldError says that a node's name is in use.
+type HeldError struct {
+	Node       NodeID
+	Disk, HTTP string
+}
+
+func (e *HeldError) Error() string {
+	return fmt.Sprintf("node %s is already running with another data directory (disk %s, address %q): stop it, or start this one with another --node-id", e.Node, e.Disk, e.HTTP)
+}
+
+// Config is what a Client needs.
+type Config struct {
+	KV      KV
+	Cluster string // name, part of every key
+	Clock   clock.Clock
+	Random  io.Reader
+	Logger  *slog.Logger
+}
+
+// Client reads and changes the cluster's metadata. Its methods may be called from any goroutine.
+//
+// A change is one transaction that compares the revisions it was planned from. When an answer is missing the change is
+// planned anew from a fresh read: the revisions compared make sure that at most one copy ever applies, and the read tells
+// whether an earlier one did.
+type Client struct {
+	kv     KV
+	keys   Keys
+	name   string
+	clock  clock.Clock
+	random io.Reader
+	logger *slog.Logger
+	ids    producerBlock
+}
+
+// New makes a client.
+func New(c Config) *Client {
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Client{kv: c.KV, keys: NewKeys(c.Cluster), name: c.Cluster, clock: c.Clock, random: c.Random, logger: c.Logger}
+}
+
+// KV is the store below.
+func (c *Client) KV() KV { return c.kv }
+
+// Keys names the cluster's keys.
+func (c *Client) Keys() Keys { return c.keys }
+
+// Revision is a revision that is not older than the call.
+func (c *Client) Revision(ctx context.Context) (Revision, error) {
+	_, revision, err := c.kv.Get(ctx, c.keys.Cluster())
+	return revision, err
+}
+
+// ClusterInfo is the cluster's identity.
+type ClusterInfo struct {
+	ID         string
+	Generation int64
+}
+
+// EnsureCluster returns the cluster's identity and makes it if there is none. want is the id that the caller's data directory
+// remembers, "" for a new one; another in etcd is a *ForeignClusterError.
+func (c *Client) EnsureCluster(ctx context.Context, want string) (ClusterInfo, error) {
+	id := want
+	if id == "" {
+		drawn, err := NewTopicID(c.random)
+		if err != nil {
+			return ClusterInfo{}, err
+		}
+		id = drawn.String()
+	}
+	key := c.keys.Cluster()
+	value := encodeJSON(clusterValue{Version: valueVersion, ID: id, Generation: 1, Created: c.clock.Now().UTC().Format(time.RFC3339)})
+	result, err := c.kv.Txn(ctx, Txn{If: []Compare{IfAbsent(key)}, Then: []Op{PutOp(key, value)}, Else: []Op{GetOp(key)}})
+	if err != nil {
+		return ClusterInfo{}, fmt.Errorf("read or make the cluster's id: %w", err)
+	}
+	if result.Succeeded {
+		return ClusterInfo{ID: id, Generation: 1}, nil
+	}
+	var v clusterValue
+	if err := decodeJSON(key, result.Gets[0].Value, &v); err != nil {
+		return ClusterInfo{}, err
+	}
+	if want != "" && v.ID != want {
+		return ClusterInfo{}, &ForeignClusterError{Want: want, Have: v.ID}
+	}
+	return ClusterInfo{ID: v.ID, Generation: v.Generation}, nil
+}
+
+// retry plans and sends a change until attempt says that it is decided. An attempt that fails with an error of the outcome
+// is repeated after a pause; one that says final is not.
+func (c *Client) retry(ctx context.Context, what string, attempt func() (final bool, err error)) error {
+	wait := 20 * time.Millisecond
+	for {
+		final, err := attempt()
+		if final {
+			return err
+		}
+		if err != nil {
+			c.logger.Debug(what+"; the outcome is not known, looking again", "cause", err)
+			if ctx.Err() != nil {
+				return fmt.Errorf("%s: %w", what, err)
+			}
+			t := c.clock.NewTimer(wait)
+			select {
+			case <-t.C():
+			case <-ctx.Done():
+				t.Stop()
+				return fmt.Errorf("%s: %w (%w)", what, err, ctx.Err())
+			}
+			wait = min(2*wait, time.Second)
+		}
+	}
+}

@@ -1,0 +1,81 @@
+package meta
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Registration is one incarnation's place in the cluster.
+type Registration struct {
+	Node        NodeID
+	Disk        string
+	Incarnation Incarnation
+	Lease       LeaseID
+	// NodeRev and HeadRev are the mod revisions of nodes/<id> and heads/<id>, for the guards of commits.
+	NodeRev, HeadRev Revision
+	// PreviousHead is the last commit of the incarnation before, nil when there was none.
+	PreviousHead *Head
+	Revision     Revision
+}
+
+// Register makes an incarnation known, by one transaction that writes nodes/<id> on a new lease and heads/<id>. From then on
+// no commit of an earlier incarnation of the node can succeed, however late it arrives. It takes over at once from an
+// incarnation with the same disk, whose directory the caller holds locked; a live one with another disk is a *HeldError.
+// nodes/<id> is written once per incarnation, here.
+func (c *Client) Register(ctx context.Context, info NodeInfo, ttl time.Duration) (Registration, error) {
+	lease, err := c.kv.Grant(ctx, ttl)
+	if err != nil {
+		return Registration{}, fmt.Errorf("take a lease: %w", err)
+	}
+	out := Registration{Node: info.ID, Disk: info.Disk, Incarnation: info.Incarnation, Lease: lease}
+	nodeKey, headKey := c.keys.Node(info.ID), c.keys.Head(info.ID)
+	err = c.retry(ctx, "register node "+string(info.ID), func() (bool, error) {
+		read, err := c.kv.Txn(ctx, Txn{Then: []Op{GetOp(nodeKey), GetOp(headKey)}})
+		if err != nil {
+			return false, err
+		}
+		node, head := read.Gets[0], read.Gets[1]
+		var nodeRev, headRev Revision
+		if node != nil {
+			held, err := decodeNode(info.ID, *node)
+			if err != nil {
+				return true, err
+			}
+			if held.Incarnation == info.Incarnation { // an earlier attempt of ours
+				out.NodeRev, out.HeadRev, out.Revision = node.Mod, head.Mod, read.Revision
+				return true, nil
+			}
+			if held.Disk != info.Disk {
+				return true, &HeldError{Node: info.ID, Disk: held.Disk, HTTP: held.HTTP}
+			}
+			nodeRev = node.Mod
+		}
+		next := Head{Incarnation: info.Incarnation}
+		if head != nil {
+			before, err := decodeHead(*head)
+			if err != nil {
+				return true, err
+			}
+			if before.Incarnation != info.Incarnation {
+				out.PreviousHead = &before
+			}
+			next.WAL = before.WAL
+			headRev = head.Mod
+		}
+		result, err := c.kv.Txn(ctx, Txn{
+			If:   []Compare{IfMod(nodeKey, nodeRev), IfMod(headKey, headRev)},
+			Then: []Op{PutLeasedOp(nodeKey, encodeNode(info), lease), PutOp(headKey, encodeHead(next))},
+		})
+		if err != nil || !result.Succeeded {
+			return errors.Is(err, ErrLeaseGone), err
+		}
+		out.NodeRev, out.HeadRev, out.Revision = result.Revision, result.Revision, result.Revision
+		return true, nil
+	})
+	if err != nil {
+		return Registration{}, err
+	}
+	return out, nil
+}

@@ -1,0 +1,273 @@
+package meta
+
+import (
+	"fmt"
+	"slices"
+	"sort"
+	"strings"
+)
+
+// Block is a block of the committed log and the object that holds it.
+type Block struct {
+	L0Entry
+	Object string
+}
+
+// view is the whole prefix at one revision, with the log's index made of it. It is a plain structure: the Follower guards it.
+type view struct {
+	keys      Keys
+	revision  Revision
+	topicsRev Revision
+
+	topics   map[string]Topic
+	byID     map[TopicID]Topic
+	assigned map[NodeID]Assignment
+	released map[NodeID]map[Partition]Epoch
+	nodes    map[NodeID]NodeInfo
+	heads    map[NodeID]Head
+	deleted  map[TopicID]bool
+	records  map[string]*L0Record // by key
+	objects  map[string]int       // object name to the records that name it
+	logs     map[Partition]*partitionLog
+}
+
+// partitionLog is the committed log of one partition.
+type partitionLog struct {
+	blocks    []indexedBlock // by base offset
+	end       int64          // the first offset behind the last block; never goes back
+	hole      error          // the blocks do not join
+	producers map[int64][]L0Producer
+}
+
+type indexedBlock struct {
+	entry  L0Entry
+	record *L0Record
+}
+
+func newView(keys Keys) *view {
+	return &view{
+		keys: keys, topics: make(map[string]Topic), byID: make(map[TopicID]Topic), assigned: make(map[NodeID]Assignment),
+		released: make(map[NodeID]map[Partition]Epoch), nodes: make(map[NodeID]NodeInfo), heads: make(map[NodeID]Head),
+		deleted: make(map[TopicID]bool), records: make(map[string]*L0Record), objects: make(map[string]int), logs: make(map[Partition]*partitionLog),
+	}
+}
+
+// apply takes one whole revision. loaded holds the records of the revision's puts under l0/, by key, with their indexes.
+// A fold removes records and puts one that stands for them in the same revision, so the log is joined before and after.
+func (v *view) apply(change Change, loaded map[string]*L0Record) error {
+	gone := make(map[*L0Record]bool)
+	var added []*L0Record
+	for _, e := range change.Events {
+		key := e.KV.Key
+		rest, ok := strings.CutPrefix(key, v.keys.prefix)
+		if !ok {
+			continue
+		}
+		if strings.HasPrefix(rest, dirL0) {
+			if old := v.records[key]; old != nil {
+				gone[old] = true
+				v.forget(key, old)
+			}
+			if r := loaded[key]; r != nil {
+				v.records[key] = r
+				v.objects[r.Object]++
+				added = append(added, r)
+			}
+			continue
+		}
+		if err := v.applyPlain(rest, e); err != nil {
+			return err
+		}
+	}
+	v.index(gone, added)
+	v.revision = change.Revision
+	return nil
+}
+
+func (v *view) forget(key string, r *L0Record) {
+	delete(v.records, key)
+	if v.objects[r.Object]--; v.objects[r.Object] <= 0 {
+		delete(v.objects, r.Object)
+	}
+}
+
+// applyPlain takes a key that is not an L0 record.
+func (v *view) applyPlain(rest string, e Event) (err error) {
+	put := e.Type == EventPut
+	switch {
+	case strings.HasPrefix(rest, dirTopics):
+		name := strings.TrimPrefix(rest, dirTopics)
+		if old, ok := v.topics[name]; ok {
+			delete(v.topics, name)
+			delete(v.byID, old.ID)
+			if !put {
+				v.dropLogs(old.ID)
+			}
+		}
+		v.topicsRev = e.KV.Mod
+		if !put {
+			return nil
+		}
+		t, err := decodeTopic(name, e.KV)
+		if err != nil {
+			return err
+		}
+		v.topics[name], v.byID[t.ID] = t, t
+	case strings.HasPrefix(rest, dirAssign):
+		node := NodeID(strings.TrimPrefix(rest, dirAssign))
+		delete(v.assigned, node)
+		if put {
+			v.assigned[node], err = decodeAssignment(node, e.KV)
+		}
+	case strings.HasPrefix(rest, dirRelease):
+		node := NodeID(strings.TrimPrefix(rest, dirRelease))
+		delete(v.released, node)
+		if put {
+			v.released[node], err = decodeRelease(e.KV)
+		}
+	case strings.HasPrefix(rest, dirNodes):
+		node := NodeID(strings.TrimPrefix(rest, dirNodes))
+		delete(v.nodes, node)
+		if put {
+			v.nodes[node], err = decodeNode(node, e.KV)
+		}
+	case strings.HasPrefix(rest, dirHeads):
+		node := NodeID(strings.TrimPrefix(rest, dirHeads))
+		delete(v.heads, node)
+		if put {
+			v.heads[node], err = decodeHead(e.KV)
+		}
+	case strings.HasPrefix(rest, dirDeleted):
+		id, err := ParseTopicID(strings.TrimPrefix(rest, dirDeleted))
+		if err != nil {
+			return fmt.Errorf("%w: key %s: %w", ErrFormat, e.KV.Key, err)
+		}
+		delete(v.deleted, id)
+		if put {
+			v.deleted[id] = true
+		}
+	}
+	return err
+}
+
+func (v *view) dropLogs(id TopicID) {
+	for p := range v.logs {
+		if p.Topic == id {
+			delete(v.logs, p)
+		}
+	}
+}
+
+// index brings the logs of the partitions in gone and added up to date.
+func (v *view) index(gone map[*L0Record]bool, added []*L0Record) {
+	touched := make(map[Partition]bool)
+	for r := range gone {
+		for _, e := range r.Index.Entries {
+			if !r.Excludes(e.Where()) {
+				touched[e.Where()] = true
+			}
+		}
+	}
+	for p := range touched {
+		if log := v.logs[p]; log != nil {
+			log.blocks = slices.DeleteFunc(log.blocks, func(b indexedBlock) bool { return gone[b.record] })
+		}
+	}
+	appended := make(map[Partition]bool)
+	for _, r := range added {
+		for _, e := range r.Index.Entries {
+			p := e.Where()
+			if r.Excludes(p) || v.deleted[p.Topic] {
+				continue
+			}
+			log := v.log(p)
+			if n := len(log.blocks); n > 0 && log.blocks[n-1].entry.BaseOffset > e.BaseOffset {
+				touched[p] = true
+			}
+			log.blocks = append(log.blocks, indexedBlock{entry: e, record: r})
+			appended[p] = true
+		}
+		for _, q := range r.Index.Producers {
+			if !r.Excludes(q.Where()) && !v.deleted[q.Topic] {
+				v.log(q.Where()).remember(q)
+			}
+		}
+	}
+	for p := range touched {
+		if log := v.logs[p]; log != nil {
+			log.sort(p)
+		}
+	}
+	for p := range appended {
+		if !touched[p] {
+			v.logs[p].extend(p)
+		}
+	}
+}
+
+func (v *view) log(p Partition) *partitionLog {
+	log := v.logs[p]
+	if log == nil {
+		log = &partitionLog{producers: make(map[int64][]L0Producer)}
+		v.logs[p] = log
+	}
+	return log
+}
+
+// sort puts the blocks in order and checks that they join.
+func (l *partitionLog) sort(p Partition) {
+	slices.SortFunc(l.blocks, func(a, b indexedBlock) int {
+		switch {
+		case a.entry.BaseOffset < b.entry.BaseOffset:
+			return -1
+		case a.entry.BaseOffset > b.entry.BaseOffset:
+			return 1
+		}
+		return 0
+	})
+	l.hole = nil
+	l.check(p, 0, 0)
+}
+
+// extend checks blocks that were put behind the others.
+func (l *partitionLog) extend(p Partition) {
+	from := sort.Search(len(l.blocks), func(i int) bool { return l.blocks[i].entry.BaseOffset >= l.end })
+	l.check(p, from, l.end)
+}
+
+func (l *partitionLog) check(p Partition, from int, at int64) {
+	for _, b := range l.blocks[from:] {
+		if b.entry.BaseOffset != at && l.hole == nil {
+			l.hole = fmt.Errorf("the log of topic %s partition %d does not join: offset %d is followed by %d in object %s",
+				p.Topic, p.Partition, at-1, b.entry.BaseOffset, b.record.Object)
+		}
+		at = b.entry.End()
+	}
+	l.end = max(l.end, at)
+}
+
+// remember keeps the last batches of a producer, in offset order. What is known already is not counted twice.
+func (l *partitionLog) remember(q L0Producer) {
+	list := l.producers[q.ProducerID]
+	i := sort.Search(len(list), func(i int) bool { return list[i].BaseOffset >= q.BaseOffset })
+	if i < len(list) && list[i].BaseOffset == q.BaseOffset {
+		return
+	}
+	list = slices.Insert(list, i, q)
+	if len(list) > ProducerRanges {
+		list = slices.Delete(list, 0, len(list)-ProducerRanges)
+	}
+	l.producers[q.ProducerID] = list
+}
+
+// ProducerRanges is how many batches of a producer are kept on a partition.
+const ProducerRanges = 5
+
+// lookup finds the block that holds an offset.
+func (l *partitionLog) lookup(offset int64) (indexedBlock, bool) {
+	i := sort.Search(len(l.blocks), func(i int) bool { return l.blocks[i].entry.End() > offset })
+	if i == len(l.blocks) || l.blocks[i].entry.BaseOffset > offset {
+		return indexedBlock{}, false
+	}
+	return l.blocks[i], true
+}
