@@ -63,6 +63,7 @@ func TestS3(t *testing.T) {
 	})
 	t.Run("Errors", func(t *testing.T) { s3Errors(t, srv) })
 	t.Run("Retry", func(t *testing.T) { s3Retry(t, srv) })
+	t.Run("Probe", func(t *testing.T) { probeAll(t, openS3(t, srv, nil)) })
 	t.Run("Claim", func(t *testing.T) { claim(t, openS3(t, srv, nil)) })
 	t.Run("Killed", func(t *testing.T) { s3Killed(t, srv) })
 }
