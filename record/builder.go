@@ -140,4 +140,3 @@ func (b *Builder) Build(producerID int64, producerEpoch int16, baseSequence int3
 	batch.SetProducer(producerID, producerEpoch, baseSequence)
 	return batch, nil
 }
-

@@ -3,18 +3,18 @@
 // A batch is encoded once, by its producer, and the same bytes go to the disk, to the object store and to the consumer.
 // What the log adds to it (base offset and leader epoch) lies in header fields that the checksum leaves out:
 //
-//	 0      8        12           16    17      21          23
-//	 ┌──────┬────────┬────────────┬─────┬───────┬───────────┬──
-//	 │ base │ length │ leader     │ magic CRC32C│ attributes│ …
-//	 │offset│        │ epoch      │ = 2 │       │           │
-//	 └──────┴────────┴────────────┴─────┴───────┴───────────┴──
-//	  stamped         stamped             └─ covers everything from here on ─→
+//	0      8        12           16    17      21          23
+//	┌──────┬────────┬────────────┬─────┬───────┬───────────┬──
+//	│ base │ length │ leader     │ magic CRC32C│ attributes│ …
+//	│offset│        │ epoch      │ = 2 │       │           │
+//	└──────┴────────┴────────────┴─────┴───────┴───────────┴──
+//	 stamped         stamped             └─ covers everything from here on ─→
 //
-//	 23          27           35         43        51        53        57       61
-//	 ┬───────────┬────────────┬──────────┬─────────┬─────────┬─────────┬────────┬─────────
-//	 │last offset│ first      │ max      │producer │producer │base     │record  │ records,
-//	 │delta      │ timestamp  │ timestamp│id       │epoch    │sequence │count   │ maybe compressed
-//	 ┴───────────┴────────────┴──────────┴─────────┴─────────┴─────────┴────────┴─────────
+//	23          27           35         43        51        53        57       61
+//	┬───────────┬────────────┬──────────┬─────────┬─────────┬─────────┬────────┬─────────
+//	│last offset│ first      │ max      │producer │producer │base     │record  │ records,
+//	│delta      │ timestamp  │ timestamp│id       │epoch    │sequence │count   │ maybe compressed
+//	┴───────────┴────────────┴──────────┴─────────┴─────────┴─────────┴────────┴─────────
 //
 // All integers are big endian. The length counts the bytes after itself. The low three bits of the attributes name the
 // codec of everything from byte 61 on. One record is

@@ -137,4 +137,3 @@ func field(p []byte, i int) (value []byte, next int, ok bool) {
 	}
 	return p[i : i+n : i+n], i + n, true
 }
-

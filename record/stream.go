@@ -21,6 +21,7 @@ type stream struct {
 	start, end int
 	total      int
 	limit      int
+	ended      bool  // src has given io.EOF
 	left       int64 // bytes left in the record that is read field by field
 }
 
@@ -34,18 +35,24 @@ func (s *stream) fill(n int) (int, error) {
 	copy(s.window, s.window[s.start:s.end])
 	s.end -= s.start
 	s.start = 0
-	for s.end < n {
+	for empty := 0; s.end < n && !s.ended; {
 		got, err := s.src.Read(s.window[s.end:])
 		s.end += got
 		s.total += got
 		if s.total > s.limit {
 			return 0, tooLargef("records decompress to more than the limit of %d bytes", s.limit)
 		}
-		if errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		if errors.Is(err, io.EOF) {
+			s.ended = true
 			break
 		}
 		if err != nil {
 			return 0, decompressError(err)
+		}
+		if got > 0 {
+			empty = 0
+		} else if empty++; empty > 100 {
+			return 0, decompressError(io.ErrNoProgress)
 		}
 	}
 	return s.end - s.start, nil
@@ -249,7 +256,7 @@ func walkCompressed(codec Codec, p []byte, first int64, count, limit int) (walke
 		return walker{}, err
 	}
 	s := streams.Get().(*stream) //nolint:forcetypeassert // the pool holds nothing else
-	s.walker, s.src, s.start, s.end, s.total, s.limit = walker{first: first}, r, 0, 0, 0, limit
+	s.walker, s.src, s.start, s.end, s.total, s.limit, s.ended = walker{first: first}, r, 0, 0, 0, limit, false
 	err = s.walk(count)
 	if err == nil && d.src.Len() > 0 && codec != Snappy {
 		err = invalidf("%d bytes after the end of the %s stream", d.src.Len(), codec)

@@ -1,0 +1,97 @@
+package client
+
+import (
+	"context"
+	"errors"
+
+	tidemarkv1 "github.com/tidemark-io/tidemark/proto/tidemark/v1"
+)
+
+// CreateTopic makes a topic; 0 partitions mean 1. With ifNotExists an existing topic is the answer, and created is false.
+func (c *Client) CreateTopic(ctx context.Context, name string, partitions int32, config map[string]string, ifNotExists bool) (t *tidemarkv1.Topic, created bool, err error) {
+	r, err := c.topic.CreateTopic(ctx, &tidemarkv1.CreateTopicRequest{Name: name, Partitions: partitions, Config: config, IfNotExists: ifNotExists})
+	if err != nil {
+		return nil, false, c.remoteError(err)
+	}
+	return r.GetTopic(), r.GetCreated(), nil
+}
+
+// GetTopic returns a topic and where its partitions begin and end.
+func (c *Client) GetTopic(ctx context.Context, name string) (*tidemarkv1.Topic, []*tidemarkv1.PartitionState, error) {
+	r, err := c.topic.GetTopic(ctx, &tidemarkv1.GetTopicRequest{Name: name})
+	if err != nil {
+		return nil, nil, c.remoteError(err)
+	}
+	return r.GetTopic(), r.GetPartitions(), nil
+}
+
+// ListTopics returns all topics by name.
+func (c *Client) ListTopics(ctx context.Context) ([]*tidemarkv1.Topic, error) {
+	var all []*tidemarkv1.Topic
+	token := ""
+	for {
+		r, err := c.topic.ListTopics(ctx, &tidemarkv1.ListTopicsRequest{PageToken: token})
+		if err != nil {
+			return nil, c.remoteError(err)
+		}
+		all = append(all, r.GetTopics()...)
+		next := r.GetNextPageToken()
+		if next == "" {
+			return all, nil
+		}
+		if next == token {
+			return nil, errors.New("list topics: the server gave the same page token twice")
+		}
+		token = next
+	}
+}
+
+// UpdateTopic changes the settings that are named and leaves the others.
+func (c *Client) UpdateTopic(ctx context.Context, name string, config map[string]string) (*tidemarkv1.Topic, error) {
+	r, err := c.topic.UpdateTopic(ctx, &tidemarkv1.UpdateTopicRequest{Name: name, Config: config})
+	if err != nil {
+		return nil, c.remoteError(err)
+	}
+	return r.GetTopic(), nil
+}
+
+// AddPartitions raises the number of partitions to total.
+func (c *Client) AddPartitions(ctx context.Context, name string, total int32) (*tidemarkv1.Topic, error) {
+	r, err := c.topic.AddPartitions(ctx, &tidemarkv1.AddPartitionsRequest{Name: name, Partitions: total})
+	if err != nil {
+		return nil, c.remoteError(err)
+	}
+	return r.GetTopic(), nil
+}
+
+// DeleteTopic deletes a topic and its records.
+func (c *Client) DeleteTopic(ctx context.Context, name string) error {
+	if _, err := c.topic.DeleteTopic(ctx, &tidemarkv1.DeleteTopicRequest{Name: name}); err != nil {
+		return c.remoteError(err)
+	}
+	return nil
+}
+
+// ListOffsets resolves From (start, end or a time) to offsets, of all partitions when none is named.
+func (c *Client) ListOffsets(ctx context.Context, topic string, at From, partitions ...int32) (map[int32]int64, error) {
+	req := &tidemarkv1.ListOffsetsRequest{Topic: topic, Partitions: partitions}
+	switch at.kind {
+	case fromStart:
+		req.At = &tidemarkv1.ListOffsetsRequest_Start{Start: true}
+	case fromEnd:
+		req.At = &tidemarkv1.ListOffsetsRequest_End{End: true}
+	case fromTimestamp:
+		req.At = &tidemarkv1.ListOffsetsRequest_TimestampMs{TimestampMs: at.value}
+	case fromOffset, fromOffsets:
+		return nil, errors.New("list offsets: an offset has nothing to resolve")
+	}
+	r, err := c.topic.ListOffsets(ctx, req)
+	if err != nil {
+		return nil, c.remoteError(err)
+	}
+	out := make(map[int32]int64, len(r.GetOffsets()))
+	for _, o := range r.GetOffsets() {
+		out[o.GetPartition()] = o.GetOffset()
+	}
+	return out, nil
+}
