@@ -19,8 +19,8 @@ func TestPlanFold(t *testing.T) {
 	for _, load := range []struct {
 		name string
 		size func() int64
-		most int   // records
-		of   int   // share of the flushes
+		most int // records
+		of   int // share of the flushes
 	}{
 		{"idle, 1 KiB", func() int64 { return 1 << 10 }, 700, 1},
 		{"1 KiB to 64 KiB", func() int64 { return 1<<10 + rng.Int64N(63<<10) }, 1000, 1},
