@@ -168,21 +168,14 @@ func (p *produceStream) answer(r *streamRequest, result ProduceResult, err error
 		delete(p.partitions, r.key)
 	}
 	p.mu.Unlock()
-	signal(p.wake)
+	notify(p.wake)
 }
 
 func (p *produceStream) endReceiving(err error) {
 	p.mu.Lock()
 	p.received, p.receiveErr = true, err
 	p.mu.Unlock()
-	signal(p.wake)
-}
-
-func signal(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
+	notify(p.wake)
 }
 
 // send writes responses until all are written and no more will come.
@@ -205,7 +198,7 @@ func (p *produceStream) send(ctx context.Context, messages produceMessages) erro
 			p.requests--
 			p.bytes -= r.bytes
 			p.mu.Unlock()
-			signal(p.room)
+			notify(p.room)
 		}
 		if finished {
 			switch {

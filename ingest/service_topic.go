@@ -23,8 +23,11 @@ type topicNode interface {
 	OffsetForTime(ctx context.Context, topic string, partition int32, timestampMs int64) (int64, error)
 }
 
-// maxPage is the greatest page of a listing.
-const maxPage = 1000
+// maxPage is the greatest page of a listing; a token is a name of a topic, so none is longer than longestPageToken.
+const (
+	maxPage          = 1000
+	longestPageToken = 255
+)
 
 // topicService is tidemark.v1.TopicService.
 type topicService struct{ node topicNode }
@@ -87,7 +90,7 @@ func (s *topicService) ListTopics(ctx context.Context, r *tidemarkv1.ListTopicsR
 		size = maxPage
 	}
 	after, err := base64.RawURLEncoding.DecodeString(r.GetPageToken())
-	if err != nil || len(after) > meta.MaxTopicName {
+	if err != nil || len(after) > longestPageToken {
 		return nil, ConnectError(Errorf(ReasonInvalidRequest, "page_token %.64q was not given by this service; leave it empty for the first page", r.GetPageToken()))
 	}
 	topics, err := s.node.Topics(ctx)

@@ -1,0 +1,33 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+
+	"github.com/tidemark-io/tidemark/meta"
+	"github.com/tidemark-io/tidemark/meta/embedded"
+)
+
+// openMetadata connects to the etcd that the configuration names, or starts one in the data directory when it names none.
+func openMetadata(_ context.Context, cfg serverConfig, data *dataDir, logger *slog.Logger) (metadata, error) {
+	if len(cfg.etcd) == 0 {
+		server, err := embedded.Start(embedded.Config{Dir: data.path("etcd"), Logger: logger})
+		if err != nil {
+			return metadata{}, fail(exitFailed, "its log lines name the cause; the data directory is kept as it is", "start the embedded etcd: %w", err)
+		}
+		return metadata{kv: meta.NewEtcd(server.Client), where: "the embedded etcd", close: server.Close}, nil
+	}
+	where := "etcd at " + strings.Join(cfg.etcd, ",")
+	client, err := meta.DialEtcd(cfg.etcd)
+	if err != nil {
+		return metadata{}, usagef("check --etcd", "use %s: %w", where, err)
+	}
+	return metadata{kv: meta.NewEtcd(client), where: where, close: func() error {
+		if err := client.Close(); err != nil {
+			return fmt.Errorf("close the connection to %s: %w", where, err)
+		}
+		return nil
+	}}, nil
+}

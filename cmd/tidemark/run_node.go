@@ -1,0 +1,356 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"github.com/tidemark-io/tidemark/clock"
+	"github.com/tidemark-io/tidemark/disk"
+	"github.com/tidemark-io/tidemark/ingest"
+	"github.com/tidemark-io/tidemark/meta"
+	"github.com/tidemark-io/tidemark/tier"
+)
+
+// Patience of a process at its ends.
+const (
+	startAttempt  = 20 * time.Second // one try to reach etcd and the object store
+	retryLeast    = 200 * time.Millisecond
+	retryMost     = 5 * time.Second
+	callsPatience = 10 * time.Second // for calls in flight when we stop
+	flushPatience = 20 * time.Second // for the last flush; what is left stays in the log on disk
+	sendPatience  = 3 * time.Second  // for the last telemetry
+)
+
+// processDeps is what a node process takes from outside.
+type processDeps struct {
+	fs      disk.FS
+	clock   clock.Clock
+	random  io.Reader
+	environ []string
+	logger  *slog.Logger
+	// holder says for others who uses the data directory.
+	holder string
+	// connect opens the metadata store; see metadata.go.
+	connect func(ctx context.Context, cfg serverConfig, data *dataDir, logger *slog.Logger) (metadata, error)
+}
+
+// metadata is an open metadata store with what ends it.
+type metadata struct {
+	kv    meta.KV
+	where string // for people
+	close func() error
+}
+
+// nodeProcess is one node with everything around it: locked data directory, port, telemetry, metadata store, object store.
+type nodeProcess struct {
+	cfg       serverConfig
+	deps      processDeps
+	data      *dataDir
+	id        identity
+	telemetry *telemetry
+	server    *server
+	services  *ingest.Services
+	late      *lateNode
+	measures  *ingest.Telemetry
+
+	stop   context.CancelFunc
+	work   sync.WaitGroup
+	opened chan struct{} // closed when the node was opened or cannot be
+	failed chan error    // room for one: what ended us
+
+	// Written before opened is closed.
+	node  *ingest.Node
+	meta  *metadata
+	store tier.Store
+
+	closeOnce sync.Once
+	closeErr  error
+}
+
+// openNode starts a process. When it returns the port is open and says what the node still waits for: etcd and the object
+// store may come later, and are waited for as long as it takes. What waiting cannot mend is an error, here or from wait.
+func openNode(ctx context.Context, cfg serverConfig, deps processDeps) (_ *nodeProcess, err error) {
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	p := &nodeProcess{cfg: cfg, deps: deps, late: newLateNode(), opened: make(chan struct{}), failed: make(chan error, 1)}
+	var undo []func() error
+	defer func() {
+		if err != nil {
+			for _, f := range slices.Backward(undo) {
+				err = keepFailure(err, f())
+			}
+		}
+	}()
+
+	listener, err := listenHTTP(ctx, cfg.http, cfg.insecure)
+	if err != nil {
+		return nil, err
+	}
+	undo = append(undo, listener.Close)
+	if p.data, err = openDataDir(deps.fs, cfg.dataDir, fmt.Sprintf("%s at %s", deps.holder, baseURL(listener))); err != nil {
+		return nil, err
+	}
+	undo = append(undo, p.data.close)
+	if p.id, err = p.data.identify(cfg.nodeID, deps.random); err != nil {
+		return nil, err
+	}
+	if p.telemetry, err = newTelemetry(ctx, deps.environ, p.id.node, cfg.zone, deps.logger); err != nil {
+		return nil, err
+	}
+	undo = append(undo, func() error { return p.telemetry.close(context.WithoutCancel(ctx)) })
+	if p.measures, err = ingest.NewTelemetry(p.telemetry.meters, p.telemetry.tracers); err != nil {
+		return nil, fmt.Errorf("set up the node's metrics: %w", err)
+	}
+	var interceptors []connect.Interceptor
+	if interceptors, err = p.telemetry.interceptors(); err != nil {
+		return nil, err
+	}
+	p.services, err = ingest.NewServices(ingest.ServicesConfig{
+		Node: p.late, Clock: deps.clock, Logger: deps.logger, Telemetry: p.measures, Interceptors: interceptors,
+	})
+	if err != nil {
+		return nil, err
+	}
+	p.server = newServer(listener, p.services, serverOptions{
+		hosts: cfg.hosts(), metrics: p.telemetry.handler, ready: p.late.ready, alive: p.late.alive,
+		logger: deps.logger, panicked: p.measures.RequestPanicked,
+	})
+
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
+	p.stop = stop
+	p.work.Go(func() { p.bring(running) })
+	return p, nil
+}
+
+// keepFailure adds what went wrong while undoing, without hiding what the user should see.
+func keepFailure(err, more error) error {
+	if more == nil {
+		return err
+	}
+	if f := (*failure)(nil); errors.As(err, &f) {
+		return &failure{code: f.code, next: f.next, err: fmt.Errorf("%w; then %w", f.err, more)}
+	}
+	return errors.Join(err, more)
+}
+
+// URL is how clients on this machine reach the process.
+func (p *nodeProcess) URL() string { return p.server.URL() }
+
+// bring opens the node, however long that takes, and watches it.
+func (p *nodeProcess) bring(ctx context.Context) {
+	node, err := p.reach(ctx)
+	if err == nil {
+		p.node = node
+		p.late.arrive(node)
+	}
+	close(p.opened)
+	switch {
+	case ctx.Err() != nil:
+		return
+	case err != nil:
+		p.late.waitFor(err)
+		p.failed <- err
+		return
+	}
+	select {
+	case <-node.Done():
+		if cause := node.Err(); cause != nil {
+			p.failed <- stoppedByItself(cause)
+		}
+	case err := <-p.server.failed():
+		if err != nil {
+			p.failed <- fmt.Errorf("serve HTTP: %w", err)
+		}
+	case <-ctx.Done():
+	}
+}
+
+// stoppedByItself gives the end of a node its next step.
+func stoppedByItself(cause error) error {
+	next := "its log names the cause; start it again when that is mended: what was acknowledged is kept"
+	var held *meta.HeldError
+	if errors.As(cause, &held) {
+		next = "another data directory holds this node's name: stop that node, or give this one another name with --node-id"
+	}
+	return fail(exitFailed, next, "the node stopped: %w", cause)
+}
+
+// reach tries to open the node until it is open or waiting cannot help, and logs each change of the cause once.
+func (p *nodeProcess) reach(ctx context.Context) (*ingest.Node, error) {
+	wait := retryLeast
+	for {
+		node, err := p.try(ctx)
+		if err == nil || ctx.Err() != nil {
+			return node, err
+		}
+		if !mayPass(err) {
+			return nil, err
+		}
+		if p.late.waitFor(err) {
+			p.deps.logger.Warn("waiting; the node starts by itself when this passes", "cause", oneLine(err.Error()))
+		}
+		timer := p.deps.clock.NewTimer(wait)
+		select {
+		case <-timer.C():
+		case <-ctx.Done():
+			timer.Stop()
+			return nil, ctx.Err()
+		}
+		wait = min(2*wait, retryMost)
+	}
+}
+
+// mayPass tells whether a start that failed may succeed later without anybody starting us again.
+func mayPass(err error) bool {
+	for _, cause := range []error{
+		meta.ErrUnavailable, meta.ErrNoSpace, tier.ErrUnavailable, tier.ErrDenied, tier.ErrNoBucket, tier.ErrNoSpace,
+		disk.ErrNoSpace, context.DeadlineExceeded,
+	} {
+		if errors.Is(err, cause) {
+			return true
+		}
+	}
+	return false
+}
+
+// try opens metadata store and object store, makes sure that data directory, etcd and store are of one cluster, and opens
+// the node.
+func (p *nodeProcess) try(ctx context.Context) (*ingest.Node, error) {
+	if p.meta == nil {
+		m, err := p.deps.connect(ctx, p.cfg, p.data, p.deps.logger)
+		if err != nil {
+			return nil, err
+		}
+		p.meta = &m
+	}
+	attempt, cancel := context.WithTimeout(ctx, startAttempt)
+	defer cancel()
+	client, err := meta.New(meta.Config{
+		KV: p.meta.kv, Cluster: p.cfg.cluster, Clock: p.deps.clock, Random: p.deps.random, Logger: p.deps.logger,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("use %s: %w", p.meta.where, err)
+	}
+	info, err := client.EnsureCluster(attempt, p.id.cluster)
+	if err != nil {
+		return nil, fmt.Errorf("read the cluster's identity from %s: %w", p.meta.where, err)
+	}
+	if p.id.cluster != "" && p.id.cluster != info.ID {
+		return nil, fail(exitFailed, "start it with the etcd and --cluster of its own cluster, or with another --data-dir",
+			"data directory %s is of cluster %s, but %s holds cluster %s", p.cfg.dataDir, p.id.cluster, p.meta.where, info.ID)
+	}
+	if p.store == nil {
+		p.store, err = tier.Open(attempt, p.cfg.storeURL(), tier.Options{FS: p.deps.fs, Clock: p.deps.clock, S3Endpoint: p.cfg.s3Endpoint, Getenv: p.getenv})
+		if err != nil {
+			return nil, fmt.Errorf("open the object store: %w", err)
+		}
+	}
+	if err := tier.ClaimBucket(attempt, p.store, info.ID); err != nil {
+		if foreign := (*tier.ForeignError)(nil); errors.As(err, &foreign) {
+			return nil, fail(exitFailed, "give --store a bucket or prefix of its own", "object store %s: %w", p.cfg.storeURL(), err)
+		}
+		return nil, fmt.Errorf("use the object store %s: %w", p.cfg.storeURL(), err)
+	}
+	if p.id.cluster == "" {
+		if err := p.data.write(clusterFile, info.ID); err != nil {
+			return nil, err
+		}
+		p.id.cluster = info.ID
+	}
+	advertise := p.cfg.advertise
+	if advertise == "" {
+		advertise = p.URL()
+	}
+	node, err := ingest.Open(ingest.Config{
+		Node: meta.NodeID(p.id.node), Disk: p.id.disk, LogDir: p.data.path("wal"), FlushInterval: p.cfg.flushEvery(),
+		Info: meta.NodeInfo{HTTP: advertise, Zone: p.cfg.zone, Roles: p.cfg.roles, Version: readVersion().Version},
+	}, ingest.Dependencies{
+		FS: p.deps.fs, Clock: p.deps.clock, Store: p.store, Meta: client, Random: p.deps.random, Logger: p.deps.logger, Telemetry: p.measures,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open the node: %w", err)
+	}
+	return node, nil
+}
+
+// getenv reads the environment that the process was given.
+func (p *nodeProcess) getenv(name string) string {
+	for _, e := range p.deps.environ {
+		if value, ok := strings.CutPrefix(e, name+"="); ok {
+			return value
+		}
+	}
+	return ""
+}
+
+// waitReady waits until the node serves, has failed, or ctx ends.
+func (p *nodeProcess) waitReady(ctx context.Context) error {
+	select {
+	case <-p.opened:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if p.node == nil {
+		return p.late.ready()
+	}
+	return p.node.WaitReady(ctx)
+}
+
+// wait returns nil when ctx ends, or earlier the error that ended the process by itself.
+func (p *nodeProcess) wait(ctx context.Context) error {
+	select {
+	case err := <-p.failed:
+		return err
+	case <-ctx.Done():
+		return nil
+	}
+}
+
+// close stops cleanly: streams end, calls finish, the node flushes what it holds and lets go, the directory is free again.
+// Safe to call twice.
+func (p *nodeProcess) close() error {
+	p.closeOnce.Do(func() { p.closeErr = p.shutdown() })
+	return p.closeErr
+}
+
+func (p *nodeProcess) shutdown() error {
+	within := func(d time.Duration, f func(context.Context) error) error {
+		ctx, cancel := context.WithTimeout(context.Background(), d)
+		defer cancel()
+		return f(ctx)
+	}
+	var errs []error
+	// A second's worth of calls may be in flight; a caller that does not come to an end is cut off, which is no error of ours.
+	if err := within(callsPatience, p.server.close); err != nil {
+		p.deps.logger.Warn("some calls were cut off", "cause", err)
+	}
+	p.services.Close()
+	p.stop()
+	p.work.Wait()
+	if p.node != nil {
+		if err := within(flushPatience, p.node.Close); err != nil && p.late.alive() == nil {
+			errs = append(errs, fmt.Errorf("close the node: %w", err))
+		}
+	}
+	if store, ok := p.store.(io.Closer); ok {
+		errs = append(errs, store.Close())
+	}
+	if p.meta != nil {
+		errs = append(errs, p.meta.close())
+	}
+	if err := within(sendPatience, p.telemetry.close); err != nil {
+		p.deps.logger.Warn("the last telemetry could not be sent", "cause", err)
+	}
+	errs = append(errs, p.data.close())
+	return errors.Join(errs...)
+}

@@ -1,0 +1,151 @@
+package main
+
+import (
+	"net/url"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// roleIngest is the one role of this version; laterRoles are those that will come.
+const roleIngest = "ingest"
+
+var laterRoles = []string{"compact", "query"}
+
+// Flush intervals by where objects go: a local store costs an fsync, S3 a request that is paid for.
+const (
+	localFlushInterval = 10 * time.Millisecond
+	s3FlushInterval    = 250 * time.Millisecond
+)
+
+// serverConfig is what dev and serve are told.
+type serverConfig struct {
+	dataDir    string
+	http       string
+	insecure   bool
+	allowHosts []string
+	logLevel   string
+
+	// dev
+	kafka string
+	demo  bool
+
+	// serve
+	etcd       []string // empty: embedded
+	store      string   // empty: in the data directory
+	s3Endpoint string
+	advertise  string
+	roles      []string
+	nodeID     string
+	zone       string
+	cluster    string
+
+	flushInterval time.Duration // 0: by the store
+}
+
+// commonFlags are those of dev and serve alike.
+func (c *serverConfig) commonFlags(a *app, cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&c.http, "http", "127.0.0.1:8640", "`HOST:PORT` for Connect, gRPC, JSON, metrics and probes")
+	f.BoolVar(&c.insecure, "insecure", false, "allow an address that others can reach, without TLS or authentication")
+	f.StringSliceVar(&c.allowHosts, "allow-host", nil, "`NAME` by which clients may call besides loopback names; may be repeated")
+	f.StringVar(&c.logLevel, "log-level", "info", "debug, info, warn or error")
+	f.DurationVar(&c.flushInterval, "flush-interval", 0, "how long an acknowledgement may wait for more batches of its object; default 10ms on a local store, 250ms on S3")
+	a.settings.register(cmd, f, "http", "insecure", "allow-host", "log-level", "flush-interval")
+}
+
+// check refuses what cannot be served before anything is opened.
+func (c *serverConfig) check() error {
+	if c.dataDir == "" {
+		return usagef("give --data-dir a directory for the log on disk", "the data directory is missing")
+	}
+	dir, err := filepath.Abs(c.dataDir)
+	if err != nil {
+		return usagef("give --data-dir an absolute path", "find data directory %s: %w", c.dataDir, err)
+	}
+	c.dataDir = dir
+	if err := checkHosts(c.allowHosts); err != nil {
+		return err
+	}
+	if c.kafka != "" && c.kafka != "off" {
+		return usagef("leave --kafka out, or give --kafka off; programs speak Connect and gRPC at --http",
+			"the Kafka listener is not in this version: --kafka %s", c.kafka)
+	}
+	if c.flushInterval < 0 || c.flushInterval > time.Minute {
+		return usagef("use 1ms to 1m", "flush interval %s is out of range", c.flushInterval)
+	}
+	for _, role := range c.roles {
+		switch {
+		case role == roleIngest:
+		case slices.Contains(laterRoles, role):
+			return usagef("use --roles ingest", "role %s is not in this version", role)
+		default:
+			return usagef("use --roles ingest", "unknown role %q", role)
+		}
+	}
+	if !slices.Contains(c.roles, roleIngest) {
+		return usagef("use --roles ingest", "no role was given")
+	}
+	for _, e := range c.etcd {
+		if u, err := url.Parse(e); err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
+			return usagef("give URLs, for example --etcd http://10.0.0.5:2379,http://10.0.0.6:2379", "etcd endpoint %q is not an http or https URL", e)
+		}
+	}
+	if c.advertise != "" {
+		if u, err := url.Parse(c.advertise); err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
+			return usagef("give a URL, for example --advertise http://node1.example.com:8640", "address to advertise %q is not an http or https URL", c.advertise)
+		}
+	}
+	if c.nodeID != "" {
+		if err := checkName("--node-id", c.nodeID); err != nil {
+			return err
+		}
+	}
+	return checkName("--cluster", c.cluster)
+}
+
+// checkName holds names to what a key in etcd and an object's name can carry.
+func checkName(flag, name string) error {
+	ok := name != "" && len(name) <= 64 && strings.Trim(name, ".") != ""
+	for _, r := range name {
+		ok = ok && (r == '-' || r == '_' || r == '.' || '0' <= r && r <= '9' || 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z')
+	}
+	if !ok {
+		return usagef("use 1 to 64 letters, digits, dots, dashes and underscores", "%s: bad name %q", flag, name)
+	}
+	return nil
+}
+
+// onS3 tells whether objects go to S3.
+func (c *serverConfig) onS3() bool { return strings.HasPrefix(c.store, "s3://") }
+
+func (c *serverConfig) flushEvery() time.Duration {
+	switch {
+	case c.flushInterval > 0:
+		return c.flushInterval
+	case c.onS3():
+		return s3FlushInterval
+	}
+	return localFlushInterval
+}
+
+// hosts are the names by which clients may call.
+func (c *serverConfig) hosts() []string {
+	out := append([]string{hostName(c.http)}, c.allowHosts...)
+	if u, err := url.Parse(c.advertise); err == nil && u.Host != "" {
+		out = append(out, u.Host)
+	}
+	return slices.DeleteFunc(out, func(h string) bool { return hostName(h) == "" })
+}
+
+// storeURL is where objects go; dataDir is absolute by then.
+func (c *serverConfig) storeURL() string {
+	if c.store != "" {
+		return c.store
+	}
+	return (&url.URL{Scheme: "file", Path: path.Join(c.dataDir, "store")}).String()
+}
