@@ -12,10 +12,10 @@ import (
 // TestPlanFold simulates a node that flushes for long while nothing compacts. TIDEMARK_LONG=1 makes it a million flushes.
 func TestPlanFold(t *testing.T) {
 	flushes := 40_000
-	if os.Getenv("TIDEMARK_LONG") != "" { //nolint:forbidigo // a switch for tests
+	if os.Getenv("TIDEMARK_LONG") != "" {
 		flushes = 1_000_000
 	}
-	rng := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // a fixed seed
+	rng := rand.New(rand.NewPCG(1, 2))
 	for _, load := range []struct {
 		name string
 		size func() int64

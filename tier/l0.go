@@ -77,7 +77,7 @@ func BuildL0(batches []L0Batch) (*L0Object, error) {
 		}
 		err := l.add(meta.L0Entry{
 			Topic: b.Topic, Partition: b.Partition, Epoch: b.Batch.LeaderEpoch(), BaseOffset: b.Batch.BaseOffset(),
-			Count: int32(b.Batch.NextOffset() - b.Batch.BaseOffset()), Length: int32(len(b.Batch)), //nolint:gosec // both bounded: a batch counts in int32
+			Count: int32(b.Batch.NextOffset() - b.Batch.BaseOffset()), Length: int32(len(b.Batch)),
 			MaxTimestamp: b.Batch.MaxTimestamp(), FirstAppend: b.AppendTime, LastAppend: b.AppendTime, Batches: 1,
 		}, b.Batch)
 		if err != nil {
@@ -155,9 +155,10 @@ func (l *layout) finish(producers []meta.L0Producer) (*L0Object, error) {
 	if o.Size > MaxPutBytes {
 		return nil, fmt.Errorf("build L0 object: %d bytes; the limit is %d", o.Size, MaxPutBytes)
 	}
-	o.Body = append(l.body, o.IndexBytes, encodeL0Footer(l0Footer{
-		indexOffset: o.IndexOffset, indexLength: uint32(len(o.IndexBytes)), indexCRC: o.IndexCRC, size: o.Size, //nolint:gosec // bounded above
+	l.body = append(l.body, o.IndexBytes, encodeL0Footer(l0Footer{
+		indexOffset: o.IndexOffset, indexLength: uint32(len(o.IndexBytes)), indexCRC: o.IndexCRC, size: o.Size,
 	}))
+	o.Body = l.body
 	return o, nil
 }
 
@@ -171,10 +172,10 @@ type l0Footer struct {
 
 func encodeL0Footer(f l0Footer) []byte {
 	p := make([]byte, 0, l0FooterSize)
-	p = binary.BigEndian.AppendUint64(p, uint64(f.indexOffset)) //nolint:gosec // never negative
+	p = binary.BigEndian.AppendUint64(p, uint64(f.indexOffset))
 	p = binary.BigEndian.AppendUint32(p, f.indexLength)
 	p = binary.BigEndian.AppendUint32(p, f.indexCRC)
-	p = binary.BigEndian.AppendUint64(p, uint64(f.size)) //nolint:gosec // never negative
+	p = binary.BigEndian.AppendUint64(p, uint64(f.size))
 	p = binary.BigEndian.AppendUint32(p, l0Version)
 	p = binary.BigEndian.AppendUint32(p, crc32.Checksum(p, castagnoli))
 	return append(p, l0FooterMagic...)
@@ -192,9 +193,9 @@ func decodeL0Footer(p []byte) (l0Footer, error) {
 		return l0Footer{}, fmt.Errorf("%w %d; this program reads %d", ErrVersion, v, l0Version)
 	}
 	f := l0Footer{
-		indexOffset: int64(binary.BigEndian.Uint64(p)), //nolint:gosec // checked next
+		indexOffset: int64(binary.BigEndian.Uint64(p)),
 		indexLength: binary.BigEndian.Uint32(p[8:]), indexCRC: binary.BigEndian.Uint32(p[12:]),
-		size: int64(binary.BigEndian.Uint64(p[16:])), //nolint:gosec // checked next
+		size: int64(binary.BigEndian.Uint64(p[16:])),
 	}
 	if f.indexOffset < l0HeaderSize || f.indexLength > l0MaxIndex || f.size != f.indexOffset+int64(f.indexLength)+l0FooterSize {
 		return l0Footer{}, errors.New("footer contradicts itself")

@@ -41,13 +41,13 @@ func (m *mapStore) ReadAt(_ context.Context, name string, p []byte, off int64) e
 	return nil
 }
 
-func testBatch(t testing.TB, seed int, base int64, epoch int32, producer int64, sequence int32, records, size int) record.Batch {
-	t.Helper()
+func testBatch(tb testing.TB, seed int, base int64, epoch int32, producer int64, sequence int32, records, size int) record.Batch {
+	tb.Helper()
 	b := record.NewBuilder(record.None)
 	for i := range records {
 		value := bytes.Repeat([]byte{byte(seed), byte(i)}, size/2)
 		if err := b.Append(record.Record{Timestamp: int64(1000*seed + i), Value: value}); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 	}
 	pe := int16(-1)
@@ -56,7 +56,7 @@ func testBatch(t testing.TB, seed int, base int64, epoch int32, producer int64, 
 	}
 	batch, err := b.Build(producer, pe, sequence)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	batch.Stamp(base, epoch)
 	return batch
@@ -72,9 +72,9 @@ func recordOf(o *L0Object, name string, inline bool) *meta.L0Record {
 
 // randomLog returns batches of several partitions in random order, some with holes and changes of epoch between them, and what
 // each partition holds in order.
-func randomLog(t testing.TB, seed uint64) ([]L0Batch, map[meta.Partition][]byte) {
-	t.Helper()
-	rng := rand.New(rand.NewPCG(seed, 1)) //nolint:gosec // a fixed seed
+func randomLog(tb testing.TB, seed uint64) ([]L0Batch, map[meta.Partition][]byte) {
+	tb.Helper()
+	rng := rand.New(rand.NewPCG(seed, 1))
 	var all []L0Batch
 	want := map[meta.Partition][]byte{}
 	for topic := range 3 {
@@ -90,7 +90,7 @@ func randomLog(t testing.TB, seed uint64) ([]L0Batch, map[meta.Partition][]byte)
 				}
 				n := 1 + rng.IntN(4)
 				producer := int64(rng.IntN(3) - 1)
-				b := testBatch(t, i+10*p, base, epoch, producer, int32(100*i), n, 2+rng.IntN(100_000))
+				b := testBatch(tb, i+10*p, base, epoch, producer, int32(100*i), n, 2+rng.IntN(100_000))
 				all = append(all, L0Batch{Topic: where.Topic, Partition: where.Partition, AppendTime: int64(i), Batch: b})
 				want[where] = append(want[where], b...)
 				base += int64(n)

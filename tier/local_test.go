@@ -10,22 +10,25 @@ import (
 	"github.com/tidemark-io/tidemark/tier/tiertest"
 )
 
-func openLocal(t testing.TB) *tier.Local {
-	t.Helper()
-	s, err := tier.OpenLocal(disk.OS(), t.TempDir())
+func openLocal(tb testing.TB) *tier.Local {
+	tb.Helper()
+	s, err := tier.OpenLocal(disk.OS(), tb.TempDir())
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		if err := s.Close(); err != nil {
-			t.Error(err)
+			tb.Error(err)
 		}
 	})
 	return s
 }
 
 func TestLocalContract(t *testing.T) {
-	tiertest.Run(t, func(t *testing.T) tier.Store { return openLocal(t) })
+	tiertest.Run(t, func(t *testing.T) tier.Store {
+		t.Helper()
+		return openLocal(t)
+	})
 }
 
 func TestFakeContract(t *testing.T) {

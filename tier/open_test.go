@@ -46,6 +46,7 @@ func TestOpen(t *testing.T) {
 }
 
 func claim(t *testing.T, s tier.Store) {
+	t.Helper()
 	for range 2 {
 		if err := tier.ClaimBucket(t.Context(), s, "0123456789abcdef"); err != nil {
 			t.Fatal(err)

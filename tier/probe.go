@@ -86,8 +86,7 @@ func (p *probe) check(ctx context.Context, name string, run func(context.Context
 	f := Finding{Name: name, OK: err == nil, Detail: detail, Duration: p.clock.Now().Sub(start)}
 	if err != nil {
 		f.Detail, f.Fix = err.Error(), "use a store that does this: Tidemark relies on it"
-		var known *Error
-		if errors.As(err, &known) {
+		if known, ok := errors.AsType[*Error](err); ok {
 			f.Fix = known.Hint
 		}
 	}

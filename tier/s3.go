@@ -55,8 +55,9 @@ type S3Config struct {
 //
 // An object is stored by one PUT, never by parts. minio-go would repeat requests by itself, in ways that differ by version;
 // it is told not to, and the attempts made here send the same bytes under the same name, which is harmless. Nothing rests
-// on conditional requests or on listings. Each PUT carries the CRC32C of its body, which the server checks before it answers;
-// the body is not hashed with SHA-256, which costs more than everything else in a PUT together.
+// on conditional requests or on listings. Each PUT carries the CRC32C of its body in a signed header, which the server checks
+// before it answers, in place of a signature over SHA-256 of every 64 KiB: against MinIO on loopback, 8 MiB objects, the medians
+// of four runs each were 241 against 189 MB/s (runs vary by half), with 227 against 6,442 allocations an object.
 type S3 struct {
 	cfg    S3Config
 	client minio.Core
@@ -267,7 +268,7 @@ func (s *S3) Stat(ctx context.Context, name string) (Object, error) {
 	}
 	var o Object
 	err := s.attempts(ctx, "stat", name, 0, func(ctx context.Context) error {
-		info, err := s.client.Client.StatObject(ctx, s.cfg.Bucket, s.key(name), minio.StatObjectOptions{})
+		info, err := s.client.StatObject(ctx, s.cfg.Bucket, s.key(name), minio.StatObjectOptions{})
 		o = Object{Name: name, Size: info.Size, Modified: info.LastModified}
 		return err
 	})
@@ -308,7 +309,7 @@ const listPage = 1000 // the most that S3 answers at once
 
 func (s *S3) listPage(ctx context.Context, root, prefix, after string) ([]Object, error) {
 	var page []Object
-	for c := range s.client.Client.ListObjectsIter(ctx, s.cfg.Bucket, minio.ListObjectsOptions{
+	for c := range s.client.ListObjectsIter(ctx, s.cfg.Bucket, minio.ListObjectsOptions{
 		Prefix: root + prefix, Recursive: true, StartAfter: after, MaxKeys: listPage,
 	}) {
 		if c.Err != nil {
@@ -328,7 +329,7 @@ func (s *S3) Delete(ctx context.Context, name string) error {
 		return err
 	}
 	err := s.attempts(ctx, "delete", name, 0, func(ctx context.Context) error {
-		return s.client.Client.RemoveObject(ctx, s.cfg.Bucket, s.key(name), minio.RemoveObjectOptions{})
+		return s.client.RemoveObject(ctx, s.cfg.Bucket, s.key(name), minio.RemoveObjectOptions{})
 	})
 	if errors.Is(err, ErrNotFound) { // some servers say so
 		return nil

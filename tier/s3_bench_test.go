@@ -9,6 +9,7 @@ import (
 )
 
 func benchPut(b *testing.B, s tier.Store) {
+	b.Helper()
 	var parts [][]byte
 	for i := range 128 {
 		parts = append(parts, tiertest.Bytes(i, 64<<10))

@@ -13,6 +13,7 @@ import (
 	"github.com/minio/minio-go/v7"
 )
 
+//nolint:gosec // names of variables, no secrets
 const hintCredentials = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN), or AWS_PROFILE, to keys that may use this bucket"
 
 // classify gives an error of minio-go its kind, what it concerns, and the next step.
@@ -22,7 +23,7 @@ func (s *S3) classify(op, name string, err error) error {
 	}
 	var answer minio.ErrorResponse
 	if errors.As(err, &answer) && (answer.StatusCode != 0 || answer.Code != "") {
-		kind, hint := s.judge(answer)
+		hint, kind := s.judge(answer)
 		return s.fail(op, name, kind, answerError(answer), hint)
 	}
 	var (
@@ -50,41 +51,41 @@ func (s *S3) classify(op, name string, err error) error {
 }
 
 // judge maps an answer of the server, by its code and else by its status.
-func (s *S3) judge(answer minio.ErrorResponse) (kind error, hint string) {
+func (s *S3) judge(answer minio.ErrorResponse) (hint string, kind error) {
 	switch answer.Code {
 	case "NoSuchKey", "NoSuchVersion", "XMinioInvalidObjectName":
-		return ErrNotFound, ""
+		return "", ErrNotFound
 	case "NoSuchBucket":
-		return ErrNoBucket, fmt.Sprintf("create bucket %q, or correct --store", s.cfg.Bucket)
+		return fmt.Sprintf("create bucket %q, or correct --store", s.cfg.Bucket), ErrNoBucket
 	case "InvalidRange":
-		return nil, ""
+		return "", nil
 	case "RequestTimeTooSkewed", "RequestInTheFuture":
-		return ErrDenied, "this machine's clock differs from the object store's by more than 15 minutes: set it (NTP)"
+		return "this machine's clock differs from the object store's by more than 15 minutes: set it (NTP)", ErrDenied
 	case "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "ExpiredTokenException", "InvalidToken", "TokenRefreshRequired":
-		return ErrDenied, hintCredentials
+		return hintCredentials, ErrDenied
 	case "AuthorizationHeaderMalformed", "InvalidRegion", "PermanentRedirect", "TemporaryRedirect", "IllegalLocationConstraintException":
 		if answer.Region != "" {
-			return ErrDenied, fmt.Sprintf("the bucket is in region %q, not %q: set AWS_REGION=%s", answer.Region, s.cfg.Region, answer.Region)
+			return fmt.Sprintf("the bucket is in region %q, not %q: set AWS_REGION=%s", answer.Region, s.cfg.Region, answer.Region), ErrDenied
 		}
-		return ErrDenied, fmt.Sprintf("the bucket is not in region %q: set AWS_REGION", s.cfg.Region)
+		return fmt.Sprintf("the bucket is not in region %q: set AWS_REGION", s.cfg.Region), ErrDenied
 	case "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "QuotaExceeded", "InsufficientStorage", "InsufficientStorageSpace":
-		return ErrNoSpace, "free space or raise the quota; writing goes on by itself"
+		return "free space or raise the quota; writing goes on by itself", ErrNoSpace
 	case "BadDigest", "InvalidDigest", "XAmzContentChecksumMismatch", "IncompleteBody", "RequestTimeout":
-		return ErrUnavailable, "the body was damaged or cut on its way: check the network, and memory of this machine"
+		return "the body was damaged or cut on its way: check the network, and memory of this machine", ErrUnavailable
 	}
 	switch st := answer.StatusCode; {
 	case st == http.StatusUnauthorized, st == http.StatusForbidden:
-		return ErrDenied, fmt.Sprintf("allow these keys s3:GetObject, s3:PutObject, s3:DeleteObject and s3:ListBucket on bucket %q; or %s", s.cfg.Bucket, hintCredentials)
+		return fmt.Sprintf("allow these keys s3:GetObject, s3:PutObject, s3:DeleteObject and s3:ListBucket on bucket %q; or %s", s.cfg.Bucket, hintCredentials), ErrDenied
 	case st == http.StatusMovedPermanently, st == http.StatusTemporaryRedirect:
-		return ErrDenied, fmt.Sprintf("the bucket is not in region %q: set AWS_REGION", s.cfg.Region)
+		return fmt.Sprintf("the bucket is not in region %q: set AWS_REGION", s.cfg.Region), ErrDenied
 	case st == http.StatusNotFound:
-		return ErrNotFound, ""
+		return "", ErrNotFound
 	case st == http.StatusInsufficientStorage:
-		return ErrNoSpace, "free space or raise the quota; writing goes on by itself"
+		return "free space or raise the quota; writing goes on by itself", ErrNoSpace
 	case st >= 500, st == http.StatusTooManyRequests, st == http.StatusRequestTimeout, st == 499:
-		return ErrUnavailable, "the object store asked to come again later; if it lasts, look at its own logs and limits"
+		return "the object store asked to come again later; if it lasts, look at its own logs and limits", ErrUnavailable
 	}
-	return nil, ""
+	return "", nil
 }
 
 // answerError turns a server's answer into a cause. A range that begins behind the end is a short object.

@@ -16,17 +16,17 @@ import (
 	"github.com/tidemark-io/tidemark/tier/tiertest"
 )
 
-func openS3(t testing.TB, srv *tiertest.Server, change func(*tier.S3Config)) *tier.S3 {
-	t.Helper()
+func openS3(tb testing.TB, srv *tiertest.Server, change func(*tier.S3Config)) *tier.S3 {
+	tb.Helper()
 	cfg := tier.S3Config{
 		Bucket: "log", Prefix: "deep/er", Endpoint: srv.Endpoint, AccessKey: srv.AccessKey, SecretKey: srv.SecretKey, Backoff: time.Millisecond,
 	}
 	if change != nil {
 		change(&cfg)
 	}
-	s, err := tier.OpenS3(t.Context(), cfg)
+	s, err := tier.OpenS3(tb.Context(), cfg)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return s
 }
@@ -38,6 +38,7 @@ func TestS3(t *testing.T) {
 	n := 0
 	t.Run("Contract", func(t *testing.T) {
 		tiertest.Run(t, func(t *testing.T) tier.Store {
+			t.Helper()
 			n++
 			return openS3(t, srv, func(c *tier.S3Config) { c.Prefix = fmt.Sprintf("contract/%d", n) })
 		})
@@ -69,6 +70,7 @@ func TestS3(t *testing.T) {
 }
 
 func s3Errors(t *testing.T, srv *tiertest.Server) {
+	t.Helper()
 	for _, c := range []struct {
 		name   string
 		change func(*tier.S3Config)
@@ -106,6 +108,7 @@ func s3Errors(t *testing.T, srv *tiertest.Server) {
 }
 
 func unusedEndpoint(t *testing.T) string {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -124,6 +127,7 @@ func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { retur
 
 // s3Retry: an answer that is lost, a hang, a body cut short, and an overload that lasts.
 func s3Retry(t *testing.T, srv *tiertest.Server) {
+	t.Helper()
 	var calls atomic.Int32
 	var fault atomic.Pointer[roundTripper]
 	s := openS3(t, srv, func(c *tier.S3Config) {
@@ -191,6 +195,7 @@ func s3Retry(t *testing.T, srv *tiertest.Server) {
 
 // s3Killed: writers go on over kill -9 and restart of the server; what was acknowledged is whole.
 func s3Killed(t *testing.T, srv *tiertest.Server) {
+	t.Helper()
 	s := openS3(t, srv, func(c *tier.S3Config) { c.Prefix, c.Attempts = "killed", 2 })
 	acked := make(chan string, 1000)
 	stop := make(chan struct{})

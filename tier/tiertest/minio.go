@@ -109,14 +109,14 @@ func (s *Server) Kill(t testing.TB) {
 }
 
 func (s *Server) start(t testing.TB) error {
-	s.process = exec.Command(s.binary, "server", "--quiet", "--address", s.address, "--console-address", "127.0.0.1:0", s.dir) //nolint:gosec,noctx // the tool under a fixed path; Kill ends it
+	s.process = exec.Command(s.binary, "server", "--quiet", "--address", s.address, "--console-address", "127.0.0.1:0", s.dir)
 	s.process.Env = append(os.Environ(), "MINIO_ROOT_USER="+s.AccessKey, "MINIO_ROOT_PASSWORD="+s.SecretKey, "MINIO_SITE_REGION=us-east-1", "MINIO_BROWSER=off", "MINIO_UPDATE=off")
 	if err := s.process.Start(); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	ticker := time.NewTicker(10 * time.Millisecond) //nolint:forbidigo // a real process is not on a fake clock
+	ticker := time.NewTicker(10 * time.Millisecond)
 	defer ticker.Stop()
 	for {
 		if ready(ctx, s.Endpoint+"/minio/health/ready") {

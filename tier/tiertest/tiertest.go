@@ -40,7 +40,7 @@ func Run(t *testing.T, open func(t *testing.T) tier.Store) {
 // Bytes returns n bytes that differ with seed.
 func Bytes(seed, n int) []byte {
 	p := make([]byte, n)
-	x := uint64(seed)*0x9e3779b97f4a7c15 + 1 //nolint:gosec // any bits will do
+	x := uint64(seed)*0x9e3779b97f4a7c15 + 1
 	for i := range p {
 		x ^= x << 13
 		x ^= x >> 7
