@@ -1,0 +1,32 @@
+// Package wal is a node's local log: one sequence of frames, shared by all partitions, in rolling files.
+//
+// A position in it, an LSN, counts bytes of frames from the beginning of the data directory's life. It grows for ever,
+// across files and restarts. A file is named after its first LSN; the frame at LSN n stands at offset 32 + n - first.
+//
+//	file header, 32 bytes, big endian
+//	 0      4         6          8           16       20            32
+//	+------+---------+----------+-----------+--------+-------------+
+//	| TMWL | version | reserved | first LSN | CRC32C | zeros       |
+//	|      | u16 = 1 | u16 = 0  | u64       | of 0-15|             |
+//	+------+---------+----------+-----------+--------+-------------+
+//
+//	frame: header of 64 bytes, then the batch
+//	 0      4          8     16       24       40          44      48            56       60        64
+//	+------+----------+-----+--------+--------+-----------+-------+-------------+--------+---------+-------+
+//	| TMWF | CRC32C   | LSN | synced | topic  | partition | epoch | append time | length | CRC32C  | batch |
+//	|      | of 8-63  | u64 | u64    | 16 B   | i32       | i32   | i64 ms      | u32    | of batch|       |
+//	+------+----------+-----+--------+--------+-----------+-------+-------------+--------+---------+-------+
+//
+// synced is the LSN below which everything was known to be durable when the frame was written. It tells a torn tail, which a
+// crash leaves and which nobody was promised, from damage to something that was: an unreadable frame with a later readable
+// one that says "synced beyond it" is corruption, and so is one in any file but the last, because a file is synced before
+// the next begins. Zeros behind the last frame are a clean end: files are allocated whole, so that a full disk shows when a
+// file is made and not in the middle of it.
+//
+// # Durability
+//
+// What Append wrote survives the end of the process. What a Sync that returned nil covers survives the end of the machine.
+// After a failed Sync nothing is known about what was written since the last good one, and a second one would prove nothing:
+// the log only closes. Open recovers the longest valid prefix, writes the last file's part of it anew and syncs it before it
+// returns, since what is readable after a crash may be in the page cache only.
+package wal

@@ -1,0 +1,32 @@
+package wal
+
+import (
+	"errors"
+	"fmt"
+)
+
+var (
+	// ErrFailed: a write or sync failed before. Nothing may be assumed about what was not synced; the log only closes.
+	ErrFailed = errors.New("the log has failed and only closes")
+	// ErrClosed: the log is closed.
+	ErrClosed = errors.New("the log is closed")
+	// ErrRolledBack: the log ends below what others know to have been durable: an older copy of the disk, or an empty one.
+	ErrRolledBack = errors.New("the log on disk is older than what it acknowledged")
+	// ErrVersion: written by another release in a format that this one does not read.
+	ErrVersion = errors.New("unknown version of the log")
+	// ErrTrimmed: the position lies in a file that was trimmed.
+	ErrTrimmed = errors.New("position was trimmed")
+)
+
+// CorruptionError says where something that was durable cannot be read back. It is reported, never skipped.
+type CorruptionError struct {
+	File   string
+	Offset int64 // in the file, bytes
+	LSN    LSN
+	Reason string
+}
+
+func (e *CorruptionError) Error() string {
+	return fmt.Sprintf("log file %s is damaged at byte %d (LSN %d): %s; restore the disk or remove the data directory if its unflushed records may be lost",
+		e.File, e.Offset, uint64(e.LSN), e.Reason)
+}
