@@ -62,12 +62,18 @@ type Client struct {
 	ids    producerBlock
 }
 
-// New makes a client.
-func New(c Config) *Client {
+// New makes a client. A cluster's name is 1 to 63 letters, digits, '-', '_' and '.'.
+func New(c Config) (*Client, error) {
+	if c.KV == nil || c.Clock == nil || c.Random == nil {
+		return nil, errors.New("meta: KV, Clock and Random are needed")
+	}
+	if err := ValidateTopicName(c.Cluster); err != nil || len(c.Cluster) > 63 {
+		return nil, fmt.Errorf("cluster name %q: want 1 to 63 letters, digits, '-', '_' and '.'", c.Cluster)
+	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Client{kv: c.KV, keys: NewKeys(c.Cluster), name: c.Cluster, clock: c.Clock, random: c.Random, logger: c.Logger}
+	return &Client{kv: c.KV, keys: NewKeys(c.Cluster), name: c.Cluster, clock: c.Clock, random: c.Random, logger: c.Logger}, nil
 }
 
 // KV is the store below.
