@@ -4,11 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"strings"
 
 	"connectrpc.com/connect"
-	"google.golang.org/genproto/googleapis/rpc/errdetails"
+
+	"github.com/tidemark-io/tidemark/client"
 )
 
 // doing says what was tried when err happened: its text is "<what>: <cause>", without the code words of the protocol.
@@ -28,29 +27,13 @@ type attempt struct {
 func (a *attempt) Error() string { return a.what + ": " + messageOf(a.err) }
 func (a *attempt) Unwrap() error { return a.err }
 
-// messageOf is the text of err without the protocol's code in front of what a server said.
-func messageOf(err error) string {
-	text := err.Error()
-	if c := (*connect.Error)(nil); errors.As(err, &c) {
-		text = strings.Replace(text, c.Error(), c.Message(), 1)
-	}
-	return text
-}
+// messageOf is the text of err. That of the server is a sentence already, without words of the protocol.
+func messageOf(err error) string { return err.Error() }
 
-// reasonOf returns the stable word and its metadata that a Tidemark server put beside an error, or "".
+// reasonOf returns the stable word and its metadata that came with an error of the server, or "".
 func reasonOf(err error) (string, map[string]string) {
-	c := (*connect.Error)(nil)
-	if !errors.As(err, &c) {
-		return "", nil
-	}
-	for _, d := range c.Details() {
-		value, err := d.Value()
-		if err != nil {
-			continue // a detail of a kind that this binary does not know
-		}
-		if info, ok := value.(*errdetails.ErrorInfo); ok {
-			return info.GetReason(), info.GetMetadata()
-		}
+	if e := (*client.Error)(nil); errors.As(err, &e) {
+		return e.Reason, e.Metadata
 	}
 	return "", nil
 }
@@ -65,35 +48,21 @@ func (a *app) classify(ctx context.Context, err error) *failure {
 	}
 	if reason, metadata := reasonOf(err); reason != "" {
 		code, next := adviceFor(reason, metadata)
+		if reason == client.ReasonUnreachable {
+			next += " (now " + a.server + ")"
+		}
 		return &failure{code: code, next: next, err: err}
 	}
-	if a.unreachable(err) {
-		return &failure{
-			code: exitUnreachable,
-			next: "is the server running? `tidemark dev` starts one; --server or TIDEMARK_SERVER says where it is (now " + a.server + ")",
-			err:  err,
-		}
-	}
 	return &failure{code: exitFailed, err: err}
-}
-
-// unreachable tells errors of the network from answers. A Tidemark server puts a reason beside every error, so what has
-// none and is a matter of the connection comes from something in between.
-func (a *app) unreachable(err error) bool {
-	var netErr net.Error
-	if errors.As(err, &netErr) {
-		return true
-	}
-	switch connect.CodeOf(err) {
-	case connect.CodeUnavailable, connect.CodeDeadlineExceeded, connect.CodeUnimplemented:
-		return connect.IsWireError(err) || errors.As(err, new(*connect.Error))
-	}
-	return false
 }
 
 // adviceFor gives the exit code and the next step for a reason of the server.
 func adviceFor(reason string, metadata map[string]string) (code int, next string) {
 	switch reason {
+	case client.ReasonUnreachable:
+		return exitUnreachable, "is the server running? `tidemark dev` starts one; --server or TIDEMARK_SERVER says where it is"
+	case "DELIVERY_TIMEOUT":
+		return exitUnreachable, "see whether the server is well, then send again what the summary does not count"
 	case "UNKNOWN_TOPIC":
 		return exitNotFound, "`tidemark topic list` shows the topics there are, `tidemark topic create` makes one"
 	case "UNKNOWN_PARTITION":

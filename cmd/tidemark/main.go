@@ -9,6 +9,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/tidemark-io/tidemark/clock"
+	"github.com/tidemark-io/tidemark/disk"
 )
 
 func main() {
@@ -28,6 +29,8 @@ func main() {
 		stderrTTY: term.IsTerminal(int(os.Stderr.Fd())),
 		environ:   os.Environ,
 		clock:     clock.System(),
+		fs:        disk.OS(),
+		tempDir:   os.TempDir(),
 	}
 	os.Exit(a.run(ctx, os.Args[1:]))
 }

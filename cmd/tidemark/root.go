@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tidemark-io/tidemark/clock"
+	"github.com/tidemark-io/tidemark/disk"
 )
 
 // app is what a command may touch of the process that runs it. Commands write data to stdout and all else to stderr,
@@ -22,11 +23,17 @@ type app struct {
 	stdinTTY, stdoutTTY, stderrTTY bool
 	environ                        func() []string // name=value, as os.Environ
 	clock                          clock.Clock
+	fs                             disk.FS
+	tempDir                        string
 
 	// Set by the persistent flags, through environment and file: see config.go.
 	server     string // base URL of the node to talk to
 	output     string // table, json or csv
 	configFile string
+
+	// How commands get at records; those of package client unless a test says otherwise.
+	newProducer func(context.Context, producerOptions) (producer, error)
+	newConsumer func(context.Context, consumerOptions) (consumer, error)
 
 	settings settingRegistry
 	// started is true from the moment a command's own code runs: errors before it are about how we were called.
@@ -37,6 +44,12 @@ type app struct {
 // its line here.
 var commands = []func(*app) *cobra.Command{
 	newTopicCommand,
+	newProduceCommand,
+	newConsumeCommand,
+	newBenchCommand,
+	newDoctorCommand,
+	newDevCommand,
+	newServeCommand,
 	newConfigCommand,
 	newVersionCommand,
 }
@@ -44,6 +57,12 @@ var commands = []func(*app) *cobra.Command{
 // run parses the arguments, runs the command and returns the exit code. Cancelling ctx is the interrupt: commands stop
 // taking in, finish what they have begun, print what they owe, and return.
 func (a *app) run(ctx context.Context, args []string) int {
+	if a.newProducer == nil {
+		a.newProducer = a.openProducer
+	}
+	if a.newConsumer == nil {
+		a.newConsumer = a.openConsumer
+	}
 	root := newRootCommand(a)
 	root.SetArgs(args)
 	root.SetIn(a.stdin)

@@ -4,20 +4,13 @@ import (
 	"bufio"
 	"fmt"
 	"io"
-	"net/http"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	tidemarkv1 "github.com/tidemark-io/tidemark/proto/tidemark/v1"
-	"github.com/tidemark-io/tidemark/proto/tidemark/v1/tidemarkv1connect"
 )
-
-// topicService is the server's service for topics.
-func (a *app) topicService() tidemarkv1connect.TopicServiceClient {
-	return tidemarkv1connect.NewTopicServiceClient(http.DefaultClient, strings.TrimRight(a.server, "/"))
-}
 
 const topicConfigHelp = `Settings of a topic (-c key=value):
   durability         object (default): acknowledged when in the object store
@@ -70,17 +63,20 @@ func newTopicCreateCommand(a *app) *cobra.Command {
 			if partitions < 1 {
 				return usagef("use --partitions 1 or more", "create topic %q: %d partitions", args[0], partitions)
 			}
-			resp, err := a.topicService().CreateTopic(cmd.Context(), &tidemarkv1.CreateTopicRequest{
-				Name: args[0], Partitions: partitions, Config: settings, IfNotExists: ifNotExists,
-			})
+			c, err := a.connect()
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			topic, created, err := c.CreateTopic(cmd.Context(), args[0], partitions, settings, ifNotExists)
 			if err != nil {
 				return doing(err, "create topic %q", args[0])
 			}
 			verb := "created"
-			if !resp.GetCreated() {
+			if !created {
 				verb = "exists"
 			}
-			return a.renderTopic(resp.GetTopic(), verb)
+			return a.renderTopic(topic, verb)
 		},
 	}
 	cmd.Flags().Int32Var(&partitions, "partitions", 1, "`N`umber of partitions, 1 to 10000")
@@ -98,19 +94,19 @@ func newTopicListCommand(a *app) *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			v := view{columns: []string{"topic", "partitions", "durability", "created"}}
 			infos := []topicJSON{}
-			for token := ""; ; {
-				resp, err := a.topicService().ListTopics(cmd.Context(), &tidemarkv1.ListTopicsRequest{PageToken: token})
-				if err != nil {
-					return doing(err, "list topics")
-				}
-				for _, t := range resp.GetTopics() {
-					info := topicInfo(t)
-					infos = append(infos, info)
-					v.rows = append(v.rows, []string{info.Name, fmt.Sprint(info.Partitions), info.Config["durability"], info.Created})
-				}
-				if token = resp.GetNextPageToken(); token == "" {
-					break
-				}
+			c, err := a.connect()
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			topics, err := c.ListTopics(cmd.Context())
+			if err != nil {
+				return doing(err, "list topics")
+			}
+			for _, t := range topics {
+				info := topicInfo(t)
+				infos = append(infos, info)
+				v.rows = append(v.rows, []string{info.Name, fmt.Sprint(info.Partitions), info.Config["durability"], info.Created})
 			}
 			v.json = infos
 			return a.render(v)
@@ -133,11 +129,16 @@ func newTopicAlterCommand(a *app) *cobra.Command {
 			if len(settings) == 0 {
 				return usagef("name it as -c key=value", "alter topic %q: no setting given", args[0])
 			}
-			resp, err := a.topicService().UpdateTopic(cmd.Context(), &tidemarkv1.UpdateTopicRequest{Name: args[0], Config: settings})
+			c, err := a.connect()
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			topic, err := c.UpdateTopic(cmd.Context(), args[0], settings)
 			if err != nil {
 				return doing(err, "alter topic %q", args[0])
 			}
-			return a.renderTopic(resp.GetTopic(), "altered")
+			return a.renderTopic(topic, "altered")
 		},
 	}
 	cmd.Flags().StringArrayVarP(&config, "config-entry", "c", nil, "a setting as `key=value`; may be repeated")
@@ -154,11 +155,16 @@ func newTopicAddPartitionsCommand(a *app) *cobra.Command {
 			if partitions < 1 {
 				return usagef("--partitions is the new total", "add partitions to topic %q: no new total given", args[0])
 			}
-			resp, err := a.topicService().AddPartitions(cmd.Context(), &tidemarkv1.AddPartitionsRequest{Name: args[0], Partitions: partitions})
+			c, err := a.connect()
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			topic, err := c.AddPartitions(cmd.Context(), args[0], partitions)
 			if err != nil {
 				return doing(err, "add partitions to topic %q", args[0])
 			}
-			return a.renderTopic(resp.GetTopic(), "altered")
+			return a.renderTopic(topic, "altered")
 		},
 	}
 	cmd.Flags().Int32Var(&partitions, "partitions", 0, "the new total `N`, above the present one")
@@ -181,8 +187,12 @@ given; a script is not asked.`,
 					return fail(exitFailed, "", "delete topic %q: not confirmed", args[0])
 				}
 			}
-			_, err := a.topicService().DeleteTopic(cmd.Context(), &tidemarkv1.DeleteTopicRequest{Name: args[0]})
+			c, err := a.connect()
 			if err != nil {
+				return err
+			}
+			defer c.Close()
+			if err := c.DeleteTopic(cmd.Context(), args[0]); err != nil {
 				return doing(err, "delete topic %q", args[0])
 			}
 			return a.render(view{

@@ -6,8 +6,6 @@ import (
 	"strconv"
 
 	"github.com/spf13/cobra"
-
-	tidemarkv1 "github.com/tidemark-io/tidemark/proto/tidemark/v1"
 )
 
 type partitionJSON struct {
@@ -37,13 +35,18 @@ func newTopicDescribeCommand(a *app) *cobra.Command {
   end        the next offset that will be given`,
 		Args: topicArg,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			resp, err := a.topicService().GetTopic(cmd.Context(), &tidemarkv1.GetTopicRequest{Name: args[0]})
+			c, err := a.connect()
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			topic, partitions, err := c.GetTopic(cmd.Context(), args[0])
 			if err != nil {
 				return doing(err, "describe topic %q", args[0])
 			}
-			details := topicDetails{topicJSON: topicInfo(resp.GetTopic()), States: []partitionJSON{}}
+			details := topicDetails{topicJSON: topicInfo(topic), States: []partitionJSON{}}
 			v := view{columns: []string{"partition", "leader", "epoch", "start", "readable", "committed", "end"}}
-			for _, p := range resp.GetPartitions() {
+			for _, p := range partitions {
 				details.States = append(details.States, partitionJSON{
 					Partition: p.GetPartition(), Leader: p.GetLeader(), LeaderEpoch: p.GetLeaderEpoch(), LogStartOffset: p.GetLogStartOffset(),
 					HighWatermark: p.GetHighWatermark(), CommittedOffset: p.GetCommittedOffset(), LogEndOffset: p.GetLogEndOffset(),

@@ -1,0 +1,176 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+type consumeFlags struct {
+	from       string
+	partitions []int32
+	count      int64
+	untilEnd   bool
+	format     string
+}
+
+func newConsumeCommand(a *app) *cobra.Command {
+	var f consumeFlags
+	cmd := &cobra.Command{
+		Use:   "consume TOPIC",
+		Short: "Print records, from the start on and as they come",
+		Long: `Print records, from the start on and as they come, each as its value and a line
+feed. The order is that of each partition. It goes on until it is interrupted, has
+printed -n records, or, with --until-end, has printed what could be read when it
+began.
+
+With -o json each record is an object on a line of its own:
+  {"topic":"t","partition":0,"offset":7,"timestamp":1763942400000,
+   "key":"k","value":"v","headers":[{"key":"a","value":"b"}]}
+NULL is null, so a tombstone has "value":null. When key, value or a header's value
+is not UTF-8, "encoding":"base64" is added, and all of them are in base64.
+
+` + formatHelp,
+		Example: `  tidemark consume access --until-end | sort
+  tidemark consume access --from 2026-11-24T00:00:00Z -n 10 -o json
+  tidemark consume access -f '%p:%o %k=%v\n'`,
+		Args: topicArg,
+		RunE: func(cmd *cobra.Command, args []string) error { return a.consume(cmd.Context(), args[0], f) },
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&f.from, "from", "start", "where to begin: start, end, an `OFFSET` or a time as 2006-01-02T15:04:05Z")
+	flags.Int32SliceVarP(&f.partitions, "partition", "p", nil, "read only partition `P`; may be repeated")
+	flags.Int64VarP(&f.count, "count", "n", 0, "stop after `N` records")
+	flags.BoolVar(&f.untilEnd, "until-end", false, "stop at the end as it was at the beginning")
+	flags.StringVarP(&f.format, "format", "f", "", "print records in this `FORMAT` instead of value and line feed")
+	return cmd
+}
+
+// options turns the flags into what a consumer wants.
+func (f *consumeFlags) options(topic string) (consumerOptions, error) {
+	o := consumerOptions{topic: topic, partitions: f.partitions, offset: -1, untilEnd: f.untilEnd}
+	for _, p := range f.partitions {
+		if p < 0 {
+			return o, usagef("partitions count from 0", "--partition %d is no partition", p)
+		}
+	}
+	if f.count < 0 {
+		return o, usagef("leave it away to go on for ever", "-n %d is no count", f.count)
+	}
+	switch f.from {
+	case "start":
+		o.start = true
+		return o, nil
+	case "end":
+		o.end = true
+		return o, nil
+	}
+	if n, err := strconv.ParseInt(f.from, 10, 64); err == nil && n >= 0 {
+		o.offset = n
+		return o, nil
+	}
+	t, err := time.Parse(time.RFC3339, f.from)
+	if err != nil {
+		return o, usagef("use start, end, an offset such as 42, or a time such as 2006-01-02T15:04:05Z", "--from %q is no place to begin", f.from)
+	}
+	o.timestampMs = t.UnixMilli()
+	return o, nil
+}
+
+// messageWriter prints records one after the other.
+type messageWriter struct {
+	out    *bufio.Writer
+	buf    []byte
+	json   bool
+	format format
+	count  int64
+}
+
+func (a *app) newMessageWriter(layout string) (*messageWriter, error) {
+	w := &messageWriter{out: bufio.NewWriterSize(a.stdout, 256<<10)}
+	switch {
+	case layout != "" && a.output != outputTable:
+		return nil, usagef("give one of them", "both -f and -o %s say how records look", a.output)
+	case a.output == outputCSV:
+		return nil, usagef("use -o json, or a layout with -f", "records are not printed as CSV")
+	case layout == "json" || a.output == outputJSON:
+		w.json = true
+	case layout == "":
+	default:
+		f, err := parseFormat(layout)
+		if err != nil {
+			return nil, usagef("`tidemark consume --help` lists the verbs", "%w", err)
+		}
+		w.format = f
+	}
+	return w, nil
+}
+
+func (w *messageWriter) write(m *message) error {
+	w.count++
+	w.buf = w.buf[:0]
+	switch {
+	case w.json:
+		w.buf = append(m.appendJSON(w.buf), '\n')
+	case w.format != nil:
+		var err error
+		if w.buf, err = w.format.appendTo(w.buf, m, w.count); err != nil {
+			return fmt.Errorf("print offset %d of partition %d: %w", m.offset, m.partition, err)
+		}
+	default:
+		if _, err := w.out.Write(m.value); err != nil {
+			return err
+		}
+		return w.out.WriteByte('\n')
+	}
+	_, err := w.out.Write(w.buf)
+	return err
+}
+
+// errEnough ends a poll when the records asked for are printed.
+var errEnough = errors.New("enough records")
+
+// consume runs the command. What arrived together is printed together, and then flushed: the buffer is empty whenever
+// there is nothing to print.
+func (a *app) consume(ctx context.Context, topic string, f consumeFlags) error {
+	options, err := f.options(topic)
+	if err != nil {
+		return err
+	}
+	w, err := a.newMessageWriter(f.format)
+	if err != nil {
+		return err
+	}
+	c, err := a.newConsumer(ctx, options)
+	if err != nil {
+		return doing(err, "consume %q", topic)
+	}
+	for err == nil {
+		err = c.poll(ctx, func(m *message) error {
+			if err := w.write(m); err != nil {
+				return err
+			}
+			if w.count == f.count {
+				return errEnough
+			}
+			return nil
+		})
+		if flushErr := w.out.Flush(); flushErr != nil && err == nil {
+			err = flushErr
+		}
+	}
+	closeErr := c.close()
+	if errors.Is(err, io.EOF) || errors.Is(err, errEnough) {
+		return doing(closeErr, "consume %q", topic)
+	}
+	if ctx.Err() != nil {
+		return fail(exitInterrupted, "", "") // the records are printed and nothing is owed: no more words
+	}
+	return doing(err, "consume %q", topic)
+}
