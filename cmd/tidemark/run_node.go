@@ -242,12 +242,12 @@ func (p *nodeProcess) try(ctx context.Context) (*ingest.Node, error) {
 		return nil, fmt.Errorf("use %s: %w", p.meta.where, err)
 	}
 	info, err := client.EnsureCluster(attempt, p.id.cluster)
+	if foreign := (*meta.ForeignClusterError)(nil); errors.As(err, &foreign) {
+		return nil, fail(exitFailed, "start it with the etcd and --cluster of its own cluster, or with another --data-dir",
+			"data directory %s is of cluster %s, but %s holds cluster %s", p.cfg.dataDir, foreign.Want, p.meta.where, foreign.Have)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read the cluster's identity from %s: %w", p.meta.where, err)
-	}
-	if p.id.cluster != "" && p.id.cluster != info.ID {
-		return nil, fail(exitFailed, "start it with the etcd and --cluster of its own cluster, or with another --data-dir",
-			"data directory %s is of cluster %s, but %s holds cluster %s", p.cfg.dataDir, p.id.cluster, p.meta.where, info.ID)
 	}
 	if p.store == nil {
 		p.store, err = tier.Open(attempt, p.cfg.storeURL(), tier.Options{FS: p.deps.fs, Clock: p.deps.clock, S3Endpoint: p.cfg.s3Endpoint, Getenv: p.getenv})
