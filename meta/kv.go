@@ -15,7 +15,7 @@ type Revision = int64
 // LeaseID names a lease of the store. 0 means no lease.
 type LeaseID int64
 
-// KeyValue is one key as it stood at some revision. Value belongs to the receiver unless a method says otherwise.
+// KeyValue is one key as it stood at some revision. Value may be kept but not changed: several watchers may share it.
 type KeyValue struct {
 	Key   string
 	Value []byte
@@ -188,19 +188,24 @@ type Event struct {
 	KV   KeyValue
 }
 
-// Change is everything that one revision did under a watched prefix. Events is never empty.
+// Change is everything that one revision did under a watched prefix. Without events, which happens only as the answer to
+// Watcher.RequestProgress, it says that whatever was done at Revision or below has been delivered.
 type Change struct {
 	Revision Revision
 	Events   []Event
 }
 
-// Watcher is one running watch. Next is for one goroutine at a time; Close may be called from any, and more than once.
+// Watcher is one running watch. Next is for one goroutine at a time; Close may be called from any, more than once.
 type Watcher interface {
 	// Next waits for the next change and returns it. Changes come in ascending revisions, none missing, none twice,
-	// and each complete. After an error other than ctx's own, which leaves the watch as it was, the watch is over:
+	// and each complete. The caller calls it soon again: what it does not fetch waits in memory. After an error other than ctx's own, which leaves the watch as it was, the watch is over:
 	// ErrCompacted means that the revision needed is gone and the reader lists again; any other error that it watches
 	// again from the revision after the last one received.
 	Next(ctx context.Context) (Change, error)
+	// RequestProgress asks for a Change that tells how far the watch has come, which Next delivers soon after. A prefix
+	// that nobody writes to stays silent while the store's revision moves on, so whoever waits for a revision asks.
+	// Answers may be merged, and are lost with a connection: ask again while waiting. It may be called beside Next.
+	RequestProgress(ctx context.Context) error
 	// Close ends the watch and frees what it holds. A Next that waits returns ErrWatchClosed.
 	Close()
 }
@@ -234,7 +239,7 @@ type KV interface {
 	// have taken effect, or may yet at any later time, since a request that was given up may still be on its way. It
 	// is for the caller to send the same transaction again until the store decides, and to write it so that only one
 	// of its copies can succeed (by comparing the mod revision of a key that it puts). There are two exceptions. When
-	// errors.Is(err, ErrTooLarge), or when Txn.Validate fails, nothing was sent. And when errors.Is(err, ErrLeaseGone),
+	// errors.Is(err, ErrTooLarge), or when Txn.Validate fails, this copy was refused before anything was done. And when errors.Is(err, ErrLeaseGone),
 	// neither this copy nor any later one can succeed, for a lease that is gone stays gone, but an earlier one may have.
 	Txn(ctx context.Context, txn Txn) (TxnResult, error)
 	// Get returns the key, nil if it is absent, and the revision at which that held. It is linearizable: it sees every
@@ -269,7 +274,8 @@ var (
 	ErrUnavailable = errors.New("metadata store unavailable")
 	// ErrNoSpace: the store's quota is full. It refuses writes until it is compacted, defragmented and disarmed.
 	ErrNoSpace = errors.New("metadata store full")
-	// ErrTooLarge: the transaction passes MaxTxnOps or MaxTxnBytes. It was not sent.
+	// ErrTooLarge: the transaction passes MaxTxnOps or MaxTxnBytes and was not sent, or the store's own limits are lower
+	// and it refused.
 	ErrTooLarge = errors.New("transaction too large")
 	// ErrCompacted: the revision asked for is no longer kept.
 	ErrCompacted = errors.New("revision compacted")
