@@ -78,7 +78,6 @@ func (p *Producer) take(ctx context.Context, part *partition, r record.Record, d
 		return err
 	}
 	now := p.c.clock.Now()
-	p.renew(part.topic, now)
 	if r.Timestamp == 0 {
 		r.Timestamp = now.UnixMilli()
 	}

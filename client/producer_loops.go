@@ -158,6 +158,10 @@ func (p *Producer) keep() {
 	defer timer.Stop()
 	for {
 		now := p.c.clock.Now()
+		p.topics.Range(func(_, v any) bool {
+			p.renew(v.(*topic), now) //nolint:forcetypeassert // the map holds nothing else
+			return true
+		})
 		due, next := p.due(now)
 		for _, s := range due {
 			p.seal(s.part, s.only)

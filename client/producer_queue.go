@@ -29,9 +29,7 @@ func (p *Producer) sendable(part *partition, now time.Time) *batch {
 		switch b.state {
 		case batchQueued:
 			return b
-		case batchRejected:
-			return nil
-		case batchFlying, batchAcked:
+		case batchFlying, batchAcked, batchRejected:
 		}
 	}
 	return nil
@@ -216,12 +214,15 @@ func (p *Producer) renumber(part *partition) {
 			part.unnumbered += b.count
 			continue
 		}
-		if b.doubt && part.brokenBy {
-			b.state = batchRejected // settled when the batches before it are
-			continue
-		}
-		b.numbered, b.doubt, b.state = false, false, batchQueued
 		part.unnumbered += b.count
+		b.numbered = false
+		switch {
+		case b.state == batchAcked:
+		case b.doubt && part.brokenBy:
+			b.state = batchRejected // settled when the batches before it are
+		default:
+			b.doubt, b.state = false, batchQueued
+		}
 	}
 	part.asking = true
 	p.loops.Go(func() { p.newID(part) })

@@ -49,6 +49,8 @@ type commitJob struct {
 	stored   bool     // Put has returned nil
 	replaces []string // keys of the records that a fold replaces
 	cutAt    time.Time
+	// committed, if set, takes the revision of the commit and has room for it.
+	committed chan meta.Revision
 }
 
 func (j *commitJob) isFold() bool { return len(j.replaces) > 0 }
@@ -190,25 +192,24 @@ func (c *committer) begin(durable uint64, out *commitEffects) error {
 		return nil
 	}
 	job := c.current
-	record := *job.record
-	record.Seq = c.seq + 1
+	seq := c.seq + 1
 	excluded := c.excluded(job)
 	if !job.isFold() && len(excluded) == len(partitionsOf(job.entries)) {
 		// Nothing is left of it. No record will ever name the object.
 		c.finish(out, job, excluded)
 		return nil
 	}
-	record.Excluded = record.Excluded[:len(record.Excluded):len(record.Excluded)]
-	for p := range excluded {
-		record.Excluded = append(record.Excluded, p)
-	}
 	c.request = meta.CommitRequest{
-		Node: c.node, Incarnation: c.incarnation, Seq: record.Seq, Settled: c.settled(job.number), WAL: durable,
-		Record: &record, Replaces: job.replaces,
+		Node: c.node, Incarnation: c.incarnation, Seq: seq, Settled: c.settled(job.number), WAL: durable, Replaces: job.replaces,
+	}
+	if job.record != nil { // a fold of deleted topics leaves nothing
+		record := *job.record
+		record.Seq, record.Excluded = seq, sortedPartitions(excluded)
+		c.request.Record = &record
 	}
 	txn, err := c.keys.CommitTxn(c.guards, c.request)
 	if err != nil {
-		return fmt.Errorf("build commit %d: %w", record.Seq, err)
+		return fmt.Errorf("build commit %d: %w", seq, err)
 	}
 	c.txn, c.sentWith, c.sent, c.failures = txn, c.guards, true, 0
 	out.send = &c.txn
@@ -267,9 +268,11 @@ func (c *committer) decide(result meta.TxnResult, now time.Time, out *commitEffe
 		c.sent, c.failures = false, 0
 		c.seq = c.request.Seq
 		c.guards.HeadRev = decision.Guards.HeadRev
-		excluded := make(map[meta.Partition]bool, len(c.request.Record.Excluded))
-		for _, p := range c.request.Record.Excluded {
-			excluded[p] = true
+		excluded := make(map[meta.Partition]bool)
+		if c.request.Record != nil {
+			for _, p := range c.request.Record.Excluded {
+				excluded[p] = true
+			}
 		}
 		job := c.current
 		c.finish(out, job, excluded)

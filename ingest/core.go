@@ -74,8 +74,8 @@ type outside interface {
 	keepAlive()
 	// wake asks for a tick at the time, at the latest.
 	wake(at time.Time)
-	// committed tells that the records of this node have changed, at the revision.
-	committed(at meta.Revision, took time.Duration, fold bool)
+	// committed tells that the records of this node have changed.
+	committed()
 	// changed tells that leadership or a high watermark may have changed.
 	changed()
 	// end ends the incarnation with its cause.
@@ -390,7 +390,10 @@ func (c *core) jobDone(out commitEffects, now time.Time) {
 			c.indexing.push(indexedBy{revision: out.revision, ends: ends})
 			c.coverIndexed()
 		}
-		c.outside.committed(out.revision, now.Sub(job.cutAt), job.isFold())
+		if job.committed != nil {
+			job.committed <- out.revision
+		}
+		c.outside.committed()
 	}
 	c.trim()
 }

@@ -3,6 +3,7 @@ package ingest
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/tidemark-io/tidemark/meta"
@@ -41,19 +42,22 @@ func (i *incarnation) runFolder(ctx context.Context) {
 func (i *incarnation) foldOnce(ctx context.Context) (bool, error) {
 	node := i.node.config.Node
 	records := i.follower.Records(node)
-	candidates := make([]tier.FoldCandidate, len(records))
-	for n, r := range records {
-		candidates[n] = tier.FoldCandidate{Size: r.Size, Dead: i.allDeleted(r)}
+	inputs := i.deadRecords(records)
+	if len(inputs) == 0 {
+		candidates := make([]tier.FoldCandidate, len(records))
+		for n, r := range records {
+			candidates[n] = tier.FoldCandidate{Incarnation: r.Incarnation, Seq: r.Seq, Size: r.Size, Entries: len(r.Index.Entries)}
+		}
+		for _, n := range tier.PlanFold(candidates) {
+			inputs = append(inputs, records[n])
+		}
 	}
-	chosen := tier.PlanFold(candidates)
-	if len(chosen) == 0 {
+	if len(inputs) == 0 {
 		return false, nil
 	}
-	inputs := make([]*meta.L0Record, len(chosen))
-	replaces := make([]string, len(chosen))
-	for n, c := range chosen {
-		inputs[n] = records[c]
-		replaces[n] = i.node.deps.Meta.Keys().L0(node, records[c].Incarnation, records[c].Seq)
+	replaces := make([]string, len(inputs))
+	for n, r := range inputs {
+		replaces[n] = i.node.deps.Meta.Keys().L0(node, r.Incarnation, r.Seq)
 	}
 
 	job := &commitJob{replaces: replaces, cutAt: i.clock().Now(), committed: make(chan meta.Revision, 1)}
@@ -94,21 +98,26 @@ func (i *incarnation) fold(ctx context.Context, number meta.Seq, inputs []*meta.
 		return nil, err
 	}
 	if len(object.Index.Entries) == 0 {
-		return nil, nil
+		return nil, nil //nolint:nilnil // see above
 	}
 	return i.uploader.put(ctx, number, object, len(object.Index.Entries), func(err error) {
 		i.node.deps.Logger.Debug("store a merged object", "cause", err)
 	})
 }
 
-// allDeleted tells whether every topic in a record is gone.
-func (i *incarnation) allDeleted(r *meta.L0Record) bool {
-	for _, id := range r.Topics() {
-		if _, alive := i.follower.TopicByID(id); alive {
-			return false
+// deadRecords picks records whose every topic was deleted: folding them leaves nothing.
+func (i *incarnation) deadRecords(records []*meta.L0Record) []*meta.L0Record {
+	var out []*meta.L0Record
+	for _, r := range records {
+		alive := slices.ContainsFunc(r.Topics(), func(id meta.TopicID) bool {
+			_, ok := i.follower.TopicByID(id)
+			return ok
+		})
+		if !alive && len(out) < meta.MaxReplaces {
+			out = append(out, r)
 		}
 	}
-	return true
+	return out
 }
 
 // postWait posts an event and waits until it has run. False: it will not.

@@ -46,6 +46,9 @@ type incarnation struct {
 	trimTo  atomic.Uint64
 	trimDue chan struct{}
 	foldDue chan struct{}
+
+	discardMu sync.Mutex
+	discards  queue[discarded]
 }
 
 // post hands an event to the loop. False means that the incarnation has ended and the event will not run.
@@ -263,7 +266,7 @@ func (i *incarnation) wake(at time.Time) {
 	}
 }
 
-func (i *incarnation) committed(meta.Revision, time.Duration, bool) { notify(i.foldDue) }
+func (i *incarnation) committed() { notify(i.foldDue) }
 
 func (i *incarnation) changed() { i.node.notifyChanged() }
 

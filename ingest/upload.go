@@ -51,7 +51,11 @@ func (u *uploader) put(ctx context.Context, number meta.Seq, object *tier.L0Obje
 		if err == nil {
 			EndSpan(span, nil)
 			u.telemetry.Flushed(ctx, batches, object.Size, u.clock.Now().Sub(began))
-			return object.Record(u.node, u.incarnation, name), nil
+			return &meta.L0Record{
+				Node: u.node, Incarnation: u.incarnation, Object: name, Size: object.Size,
+				IndexOffset: object.IndexOffset, IndexLength: int32(len(object.IndexBytes)), IndexCRC: object.IndexCRC, //nolint:gosec // capped by BuildL0
+				Inline: len(object.IndexBytes) <= meta.MaxInlineIndex, Index: object.Index,
+			}, nil
 		}
 		u.telemetry.FlushFailed(ctx)
 		failing(err)

@@ -138,16 +138,26 @@ func (t *telemetry) close(ctx context.Context) error {
 // telemetryErrors logs what OpenTelemetry cannot do, each cause once in a row.
 type telemetryErrors struct {
 	logger *slog.Logger
-	mu     sync.Mutex
-	last   string
+	last   textOnce
 }
 
 // Handle implements otel.ErrorHandler.
 func (e *telemetryErrors) Handle(err error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if text := err.Error(); text != e.last {
-		e.last = text
+	if text := err.Error(); e.last.changed(text) {
 		e.logger.Warn("telemetry could not be sent", "cause", text)
 	}
+}
+
+// textOnce tells whether a text is another than the one before. The zero value has seen "".
+type textOnce struct {
+	mu   sync.Mutex
+	last string
+}
+
+func (t *textOnce) changed(text string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	news := text != t.last
+	t.last = text
+	return news
 }
