@@ -68,6 +68,9 @@ func (w *etcdWatcher) take(answer clientv3.WatchResponse, open bool) {
 		last := &w.ready[len(w.ready)-1]
 		last.Events = append(last.Events, event)
 	}
+	if answer.IsProgressNotify() {
+		w.ready = append(w.ready, Change{Revision: answer.Header.Revision})
+	}
 	err := answer.Err()
 	switch {
 	case answer.CompactRevision > 0:
@@ -80,3 +83,7 @@ func (w *etcdWatcher) take(answer clientv3.WatchResponse, open bool) {
 }
 
 func (w *etcdWatcher) Close() { w.cancel() }
+
+func (w *etcdWatcher) RequestProgress(ctx context.Context) error {
+	return w.etcd.classify("ask how far the watch is", w.etcd.client.RequestProgress(clientv3.WithRequireLeader(ctx)))
+}
