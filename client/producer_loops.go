@@ -67,6 +67,14 @@ func (p *Producer) stream(first *batch) (answers int, err error) {
 	if err != nil {
 		return 0, err
 	}
+	// HTTP/2 looks at the context only when the body of the request has ended, so that has to come first.
+	stop := func() {
+		if err := s.CloseRequest(); err != nil {
+			p.c.log.Debug("end produce stream", "error", err)
+		}
+		cancel()
+	}
+	defer stop()
 	ended := make(chan error, 1)
 	go func() {
 		for {
@@ -103,14 +111,14 @@ func (p *Producer) stream(first *batch) (answers int, err error) {
 		case err := <-ended:
 			return answers, err
 		case <-p.ctx.Done():
-			cancel()
+			stop()
 			<-ended
 			return answers, p.ctx.Err()
 		}
 	}
 	// After io.EOF the reason is at the receiving end, and there already or about to be.
 	if !errors.Is(err, io.EOF) {
-		cancel()
+		stop()
 		<-ended
 		return answers, err
 	}
