@@ -122,7 +122,7 @@ func measureLoopback(ctx context.Context, clk clock.Clock) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	defer ln.Close()
+	defer func() { _ = ln.Close() }() // it is only listened on for one connection
 	type drained struct {
 		n   int64
 		err error
@@ -134,7 +134,7 @@ func measureLoopback(ctx context.Context, clk clock.Clock) (float64, error) {
 			result <- drained{err: err}
 			return
 		}
-		defer conn.Close()
+		defer func() { _ = conn.Close() }() // read to its end by then
 		var d drained
 		buf := make([]byte, 256<<10)
 		for {

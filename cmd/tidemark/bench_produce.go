@@ -69,24 +69,26 @@ func (a *app) benchProduce(ctx context.Context, f *benchFlags) error {
 
 // runBenchProduce drives the producers and fills in r, also when it fails in the middle.
 func (a *app) runBenchProduce(ctx context.Context, f *benchFlags, r *benchReport, o producerOptions) error {
-	drivers := make([]*benchDriver, f.producers)
-	for i := range drivers {
+	drivers := make([]*benchDriver, 0, f.producers)
+	defer func() {
+		for _, d := range drivers {
+			// Everything that counts was flushed; what close could still say changes no figure.
+			_ = d.producer.close(ctx)
+		}
+	}()
+	for i := range f.producers {
+		if f.records > 0 && int64(i) >= f.records {
+			break // no more producers than records: a share of 0 would mean no end
+		}
 		p, err := a.newProducer(ctx, o)
 		if err != nil {
 			return doing(err, "start producer %d", i+1)
 		}
-		defer func() {
-			// Everything that counts was flushed; what close could still say changes no figure.
-			_ = p.close(ctx)
-		}()
 		share := f.records / int64(f.producers)
 		if int64(i) < f.records%int64(f.producers) {
 			share++
 		}
-		drivers[i] = newBenchDriver(a.clock, p, f, i, share)
-	}
-	if f.records > 0 && f.records < int64(f.producers) {
-		drivers = drivers[:f.records] // a share of 0 would mean no end
+		drivers = append(drivers, newBenchDriver(a.clock, p, f, i, share))
 	}
 	begin := a.clock.Now()
 	endProgress := a.progress(func() string {

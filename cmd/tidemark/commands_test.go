@@ -97,6 +97,7 @@ func TestUnreachableServer(t *testing.T) {
 }
 
 func withTopic(t *testing.T) (*fakeServer, func(environ ...string) *testApp) {
+	t.Helper()
 	s, newApp := newFakeServer(t)
 	newApp().expect(t, 0, "created", "", "topic", "create", "t", "--partitions", "4")
 	return s, newApp
@@ -236,7 +237,7 @@ func TestProduceInterrupted(t *testing.T) {
 	in, feed := io.Pipe()
 	defer feed.Close()
 	a.stdin = in
-	ctx, interrupt := context.WithCancel(context.Background())
+	ctx, interrupt := context.WithCancel(t.Context())
 	inner := a.newProducer
 	a.newProducer = func(ctx context.Context, o producerOptions) (producer, error) {
 		p, err := inner(ctx, o)
@@ -311,7 +312,7 @@ func (brokenPipe) Write([]byte) (int, error) { return 0, fmt.Errorf("write: %w",
 func TestConsumeInterrupted(t *testing.T) {
 	_, newApp := withTopic(t)
 	a := newApp()
-	ctx, interrupt := context.WithCancel(context.Background())
+	ctx, interrupt := context.WithCancel(t.Context())
 	a.stdout = writerFunc(func(p []byte) (int, error) { interrupt(); return a.out.Write(p) })
 	in := newApp()
 	in.stdin = strings.NewReader("a\n")

@@ -97,7 +97,7 @@ func (c *checkup) fsyncs(name string) (string, error) {
 		return "", err
 	}
 	h, err := c.timeFsyncs(f)
-	if err = errors.Join(err, f.Close()); err != nil {
+	if err := errors.Join(err, f.Close()); err != nil {
 		return "", err
 	}
 	p99 := time.Duration(h.ValueAtQuantile(99)) * time.Microsecond

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -34,6 +35,7 @@ type fakeServer struct {
 
 // newFakeServer returns the server and a client with its address and the server's producers and consumers.
 func newFakeServer(t *testing.T) (*fakeServer, func(environ ...string) *testApp) {
+	t.Helper()
 	s := &fakeServer{topics: map[string]*tidemarkv1.Topic{}, messages: map[string][]message{}}
 	mux := http.NewServeMux()
 	mux.Handle(tidemarkv1connect.NewTopicServiceHandler(s))
@@ -82,7 +84,7 @@ func (s *fakeServer) CreateTopic(_ context.Context, r *tidemarkv1.CreateTopicReq
 		Config: map[string]string{"durability": "object", "max.message.bytes": "1000"}, Created: timestamppb.New(epoch),
 	}
 	for k, v := range r.GetConfig() {
-		if t.Config[k] == "" {
+		if t.GetConfig()[k] == "" {
 			return nil, reasonError(connect.CodeInvalidArgument, "INVALID_CONFIG", "unknown setting %q", k)
 		}
 		t.Config[k] = v
@@ -113,8 +115,8 @@ func (s *fakeServer) ListTopics(_ context.Context, r *tidemarkv1.ListTopicsReque
 		if name <= r.GetPageToken() {
 			continue
 		}
-		if len(resp.Topics) == 1 {
-			resp.NextPageToken = resp.Topics[0].GetName()
+		if len(resp.GetTopics()) == 1 {
+			resp.NextPageToken = resp.GetTopics()[0].GetName()
 			break
 		}
 		resp.Topics = append(resp.Topics, s.topics[name])
@@ -129,9 +131,7 @@ func (s *fakeServer) UpdateTopic(_ context.Context, r *tidemarkv1.UpdateTopicReq
 	if err != nil {
 		return nil, err
 	}
-	for k, v := range r.GetConfig() {
-		t.Config[k] = v
-	}
+	maps.Copy(t.GetConfig(), r.GetConfig())
 	return &tidemarkv1.UpdateTopicResponse{Topic: t}, nil
 }
 

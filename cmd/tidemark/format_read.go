@@ -138,9 +138,10 @@ func (r *formatReader) parts(f format, m *message, last bool) error {
 			}
 		case 'k', 'v', 't':
 			length := lengths.key
-			if p.verb == 'v' {
+			switch p.verb {
+			case 'v':
 				length = lengths.value
-			} else if p.verb == 't' {
+			case 't':
 				length = lengths.topic
 			}
 			text, delimited, err := r.text(f, i, length, last)
@@ -311,6 +312,7 @@ func (e textEncoding) encodedLen(n int64) int64 {
 		return int64(base64.StdEncoding.EncodedLen(int(n)))
 	case textBase64Raw:
 		return int64(base64.RawStdEncoding.EncodedLen(int(n)))
+	case textPlain:
 	}
 	return n
 }
@@ -325,6 +327,7 @@ func (e textEncoding) decode(b []byte) ([]byte, error) {
 		b, err = base64.StdEncoding.AppendDecode([]byte{}, b)
 	case textBase64Raw:
 		b, err = base64.RawStdEncoding.AppendDecode([]byte{}, b)
+	case textPlain:
 	}
 	return b, err
 }
@@ -362,6 +365,7 @@ func (r *formatReader) number(e numberEncoding) (int64, error) {
 		return signed(binary.LittleEndian.Uint64(wide[:]), e.size), nil
 	case numberBool:
 		return r.bool()
+	case numberASCII, numberHexAny: // the second was refused by checkNumberReadable
 	}
 	return r.decimal()
 }

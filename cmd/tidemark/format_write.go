@@ -92,6 +92,7 @@ func (e textEncoding) appendTo(dst, src []byte) []byte {
 		return base64.StdEncoding.AppendEncode(dst, src)
 	case textBase64Raw:
 		return base64.RawStdEncoding.AppendEncode(dst, src)
+	case textPlain:
 	}
 	return append(dst, src...)
 }
@@ -116,6 +117,7 @@ func (e numberEncoding) max() int64 {
 		if e.size < 19 {
 			return int64(math.Pow10(e.size)) - 1
 		}
+	case numberASCII, numberHexAny, numberBool:
 	}
 	return math.MaxInt64
 }
@@ -155,6 +157,7 @@ func (e numberEncoding) appendTo(dst []byte, n int64) []byte {
 		return append(dst, b[:e.size/8]...)
 	case numberBool:
 		return strconv.AppendBool(dst, n > 0)
+	case numberASCII:
 	}
 	return strconv.AppendInt(dst, n, 10)
 }
@@ -165,6 +168,7 @@ func (p *formatPart) appendTime(dst []byte, ms int64) []byte {
 		return time.UnixMilli(ms).UTC().AppendFormat(dst, p.layout)
 	case timeStrftime:
 		return appendStrftime(dst, p.layout, time.UnixMilli(ms).UTC())
+	case timeNumber:
 	}
 	return p.number.appendTo(dst, ms)
 }

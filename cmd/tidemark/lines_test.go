@@ -57,7 +57,7 @@ func TestLinesAgreeWithSplit(t *testing.T) {
 		if rapid.Bool().Draw(t, "end with the data") {
 			in = iotest.DataErrReader(in)
 		}
-		got, err := readLines(newInterruptible(context.Background(), in), 3000)
+		got, err := readLines(newInterruptible(t.Context(), in), 3000)
 		if !errors.Is(err, io.EOF) || fmt.Sprint(got) != fmt.Sprint(want) || len(got) != len(want) {
 			t.Fatalf("got %q, %v, want %q", got, err, want)
 		}
@@ -81,7 +81,7 @@ func TestInterruptible(t *testing.T) {
 	in, feed := io.Pipe()
 	defer feed.Close()
 	cause := errors.New("interrupted")
-	ctx, cancel := context.WithCancelCause(context.Background())
+	ctx, cancel := context.WithCancelCause(t.Context())
 	r := newLineReader(newInterruptible(ctx, in), 10)
 	go func() {
 		if _, err := feed.Write([]byte("a\nb")); err != nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"time"
 
@@ -277,7 +278,7 @@ func (b *sourceBase) complete(m *message) {
 		m.partition = b.template.partition
 	}
 	if len(b.template.headers) > 0 {
-		m.headers = append(m.headers[:len(m.headers):len(m.headers)], b.template.headers...)
+		m.headers = append(slices.Clip(m.headers), b.template.headers...)
 	}
 	if b.tombstones && len(m.value) == 0 {
 		m.value = nil

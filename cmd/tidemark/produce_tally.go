@@ -121,6 +121,7 @@ func reachedName(r tidemarkv1.Reached) string {
 		return "disk"
 	case tidemarkv1.Reached_REACHED_OBJECT:
 		return "object"
+	case tidemarkv1.Reached_REACHED_NONE, tidemarkv1.Reached_REACHED_UNSPECIFIED:
 	}
 	return "none"
 }

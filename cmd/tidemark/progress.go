@@ -1,9 +1,6 @@
 package main
 
-import (
-	"fmt"
-	"time"
-)
+import "time"
 
 // progress shows line on standard error, over and over, until the returned function is called. It shows nothing in the
 // first two seconds, and nothing at all when standard error is not a terminal.
@@ -21,11 +18,11 @@ func (a *app) progress(line func() string) (end func()) {
 			select {
 			case <-stop:
 				if shown {
-					fmt.Fprint(a.stderr, "\r\x1b[K")
+					a.tell("\r\x1b[K")
 				}
 				return
 			case <-timer.C():
-				fmt.Fprintf(a.stderr, "\r\x1b[K%s", line())
+				a.tell("\r\x1b[K%s", line())
 				shown = true
 				timer.Reset(500 * time.Millisecond)
 			}

@@ -41,6 +41,7 @@ func (a *app) openProducer(_ context.Context, o producerOptions) (producer, erro
 		acks = client.AcksLeader
 	case tidemarkv1.Acks_ACKS_NONE:
 		acks = client.AcksNone
+	case tidemarkv1.Acks_ACKS_ALL, tidemarkv1.Acks_ACKS_UNSPECIFIED:
 	}
 	p, err := c.NewProducer(client.ProducerConfig{Acks: acks, Compression: codec, BatchBytes: o.batchBytes})
 	if err != nil {

@@ -36,7 +36,7 @@ func topicArg(cmd *cobra.Command, args []string) error {
 	if len(args) == 1 {
 		return nil
 	}
-	next := fmt.Sprintf("run it as `%s`", cmd.UseLine())
+	next := "run it as `" + cmd.UseLine() + "`"
 	if len(args) == 0 {
 		return usagef(next, "no topic given")
 	}
