@@ -189,7 +189,7 @@ type Event struct {
 }
 
 // Change is everything that one revision did under a watched prefix. Without events, which happens only as the answer to
-// Watcher.RequestProgress, it says that whatever was done at Revision or below has been delivered.
+// a Watcher.RequestProgress, of this watch or of another one, it says that whatever was done at Revision or below has been delivered.
 type Change struct {
 	Revision Revision
 	Events   []Event

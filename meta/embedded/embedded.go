@@ -1,48 +1,56 @@
-// Package embedded runs a real etcd inside this process, for tidemark dev and for tests: one member on loopback ports that
-// nobody chose, with its data in one directory.
-//
-// It is etcd as anybody runs it, down to its fsyncs; only what a laptop feels is set smaller: the files of its log, and how
-// many old ones it keeps. The ports change at every start; the stored membership of one member does not mind. History is not
-// compacted by etcd but by meta.Compactor, as with an etcd outside.
 package embedded
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/url"
+	"path"
 	"sync"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
+	"go.etcd.io/etcd/server/v3/etcdserver/api/v3rpc"
+	"go.etcd.io/etcd/server/v3/proxy/grpcproxy/adapter"
 	"go.etcd.io/etcd/server/v3/storage/wal"
-	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
+
+	"github.com/tidemark-io/tidemark/clock"
+	"github.com/tidemark-io/tidemark/disk"
+	"github.com/tidemark-io/tidemark/meta"
 )
 
 // Config is what an embedded etcd is told.
 type Config struct {
-	// Dir holds its data; nobody else writes there.
+	// Dir holds its data; nobody else writes there. It is made if need be. The server holds a lock in it.
 	Dir string
 	// Logger takes its warnings; nil for none.
 	Logger *slog.Logger
 	// StartTimeout bounds the time until it is ready; 30 s when 0.
 	StartTimeout time.Duration
+	// QuotaBytes is the size of the database at which it refuses writes; 2 GiB when 0.
+	QuotaBytes int64
 }
 
 // What differs from etcd's defaults.
 const (
-	segmentBytes  = 8 << 20 // of its log; 64 MB by default, several of them kept
-	filesKept     = 2
-	snapshotEvery = 5_000
-	catchUp       = 500
-	quotaBytes    = 2 << 30
-	heartbeatMs   = 10
-	electionMs    = 100
+	segmentBytes   = 8 << 20 // of its log; 64 MB by default, several of them kept
+	filesKept      = 2       // of its log and of its snapshots; etcd looks every 30 s whether there are more
+	snapshotEvery  = 5_000   // transactions; those since the last snapshot are replayed at a start
+	catchUp        = 100     // transactions kept in memory for followers, of which there are none
+	quotaBytes     = 2 << 30
+	heartbeatMs    = 10 // a single member elects itself: electionMs is most of its start
+	electionMs     = 100
+	memberName     = "tidemark"
+	lockFile       = "LOCK"
+	defaultTimeout = 30 * time.Second
 )
+
+// peerURL stands in the membership, which etcd stores for ever. Nothing listens there: a single member talks to nobody.
+var peerURL = url.URL{Scheme: "http", Host: "127.0.0.1:2380"}
 
 // segmentOnce sets the size of etcd's log files, a variable of its package, before the first server starts.
 var segmentOnce sync.Once
@@ -53,100 +61,84 @@ type Server struct {
 	Client *clientv3.Client
 
 	etcd *embed.Etcd
+	lock io.Closer
 	once sync.Once
+	err  error // of Close
 }
 
-// Start starts an etcd in a directory, which it makes if need be, and returns when it is ready.
+// Start starts an etcd in a directory and returns when it is ready. It fails with disk.ErrLocked while another server, of
+// this process or another one, uses the directory.
 func Start(c Config) (*Server, error) {
 	segmentOnce.Do(func() { wal.SegmentSizeBytes = segmentBytes })
 	if c.StartTimeout == 0 {
-		c.StartTimeout = 30 * time.Second
+		c.StartTimeout = defaultTimeout
 	}
-	etcd, err := embed.StartEtcd(settings(c))
+	if c.QuotaBytes == 0 {
+		c.QuotaBytes = quotaBytes
+	}
+	fsys := disk.OS()
+	if err := fsys.MkdirAll(c.Dir); err != nil {
+		return nil, fmt.Errorf("start etcd: make directory %s: %w", c.Dir, err)
+	}
+	// etcd would wait for the lock on its database without an end and without a word.
+	lock, err := fsys.Lock(path.Join(c.Dir, lockFile))
 	if err != nil {
-		return nil, fmt.Errorf("start etcd in %s: %w", c.Dir, err)
+		return nil, fmt.Errorf("start etcd: lock directory %s: %w", c.Dir, err)
 	}
-	timeout := time.NewTimer(c.StartTimeout) //nolint:forbidigo // guards a start, decides nothing
+	etcd, err := start(c)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("start etcd in %s: %w", c.Dir, err), lock.Close())
+	}
+	client := v3client.New(etcd.Server)
+	leases := adapter.LeaseServerToLeaseClient(v3rpc.NewQuotaLeaseServer(etcd.Server))
+	client.Lease = meta.RenewOnce(client.Lease, leases)
+	return &Server{Client: client, etcd: etcd, lock: lock}, nil
+}
+
+func start(c Config) (etcd *embed.Etcd, err error) {
+	defer func() {
+		// Some ways in which the files of etcd can be broken end in a panic of its own.
+		if p := recover(); p != nil {
+			etcd, err = nil, fmt.Errorf("etcd gave up: %v", p)
+		}
+	}()
+	etcd, err = embed.StartEtcd(settings(c))
+	if err != nil {
+		return nil, err
+	}
+	timeout := clock.System().NewTimer(c.StartTimeout)
 	defer timeout.Stop()
 	select {
 	case <-etcd.Server.ReadyNotify():
+		return etcd, nil
 	case err = <-etcd.Err():
-		err = fmt.Errorf("start etcd in %s: %w", c.Dir, err)
-	case <-timeout.C:
-		err = fmt.Errorf("start etcd in %s: not ready after %v", c.Dir, c.StartTimeout)
+	case <-etcd.Server.StopNotify():
+		err = errors.New("it stopped before it was ready")
+	case <-timeout.C():
+		err = fmt.Errorf("not ready after %v", c.StartTimeout)
 	}
-	if err != nil {
-		etcd.Server.Stop() // before Close, which waits for a member that never became ready
-		etcd.Close()
-		return nil, err
-	}
-	return &Server{Client: v3client.New(etcd.Server), etcd: etcd}, nil
+	etcd.Server.Stop() // before Close, which waits for a member that never became ready
+	etcd.Close()
+	return nil, err
 }
 
 func settings(c Config) *embed.Config {
 	loopback := url.URL{Scheme: "http", Host: "127.0.0.1:0"}
 	s := embed.NewConfig()
 	s.Dir = c.Dir
-	s.Name = "tidemark"
+	s.Name = memberName
 	s.ListenClientUrls, s.AdvertiseClientUrls = []url.URL{loopback}, []url.URL{loopback}
-	s.ListenPeerUrls, s.AdvertisePeerUrls = []url.URL{loopback}, []url.URL{loopback}
+	s.ListenPeerUrls, s.AdvertisePeerUrls = nil, []url.URL{peerURL}
 	s.InitialCluster = s.InitialClusterFromName(s.Name)
 	s.MaxWalFiles, s.MaxSnapFiles = filesKept, filesKept
 	s.SnapshotCount, s.SnapshotCatchUpEntries = snapshotEvery, catchUp
-	s.QuotaBackendBytes = quotaBytes
+	s.QuotaBackendBytes = c.QuotaBytes
 	s.TickMs, s.ElectionMs = heartbeatMs, electionMs
 	s.AutoCompactionRetention = "0"
+	s.EnableGRPCGateway = false // JSON over HTTP, which nobody asked for
 	s.ZapLoggerBuilder = embed.NewZapLoggerBuilder(quietLogger(c.Logger))
 	return s
 }
-
-// quietLogger passes warnings on. What etcd calls an error while it is being closed is none.
-func quietLogger(to *slog.Logger) *zap.Logger {
-	if to == nil {
-		return zap.NewNop()
-	}
-	return zap.New(&bridge{to: to, level: zapcore.WarnLevel})
-}
-
-// bridge is a zap core that writes to slog.
-type bridge struct {
-	to     *slog.Logger
-	level  zapcore.Level
-	fields []zapcore.Field
-}
-
-func (b *bridge) Enabled(l zapcore.Level) bool { return l >= b.level }
-
-func (b *bridge) With(fields []zapcore.Field) zapcore.Core {
-	return &bridge{to: b.to, level: b.level, fields: append(append([]zapcore.Field(nil), b.fields...), fields...)}
-}
-
-func (b *bridge) Check(e zapcore.Entry, checked *zapcore.CheckedEntry) *zapcore.CheckedEntry {
-	if b.Enabled(e.Level) {
-		return checked.AddCore(e, b)
-	}
-	return checked
-}
-
-func (b *bridge) Write(e zapcore.Entry, fields []zapcore.Field) error {
-	encoder := zapcore.NewMapObjectEncoder()
-	for _, f := range append(append([]zapcore.Field(nil), b.fields...), fields...) {
-		f.AddTo(encoder)
-	}
-	attributes := make([]any, 0, 2*len(encoder.Fields)+2)
-	for k, v := range encoder.Fields {
-		attributes = append(attributes, k, v)
-	}
-	// etcd's warnings are about its own pace; ours to see when something else is slow too.
-	level := slog.LevelDebug
-	if e.Level >= zapcore.ErrorLevel {
-		level = slog.LevelInfo
-	}
-	b.to.Log(context.Background(), level, "etcd: "+e.Message, attributes...)
-	return nil
-}
-
-func (b *bridge) Sync() error { return nil }
 
 // Endpoint is where clients outside the process reach it, as host:port.
 func (s *Server) Endpoint() string { return s.etcd.Clients[0].Addr().String() }
@@ -163,15 +155,18 @@ func (s *Server) Defragment(ctx context.Context) error {
 	return nil
 }
 
+// KV is the metadata store that the server is. It ends with the server.
+func (s *Server) KV() meta.KV { return meta.NewEtcd(s.Client) }
+
 // Close ends the server and keeps its data. Safe to call twice.
 func (s *Server) Close() error {
-	var err error
 	s.once.Do(func() {
-		err = s.Client.Close()
+		err := s.Client.Close()
 		if errors.Is(err, context.Canceled) {
 			err = nil // what closing a client in the process says
 		}
 		s.etcd.Close()
+		s.err = errors.Join(err, s.lock.Close())
 	})
-	return err
+	return s.err
 }
