@@ -181,7 +181,7 @@ func (n *Node) live(ctx context.Context, ready func()) error {
 	n.setCause(nil)
 	ready()
 	n.deps.Logger.Info("node is ready", "node", n.config.Node, "incarnation", fmt.Sprintf("%016x", uint64(i.id)),
-		"partitions", len(i.core.partitions), "replayed", i.replayedBatches, "start", n.deps.Clock.Now().Sub(i.began).Round(time.Millisecond))
+		"partitions", len(i.core.partitions), "replayed", i.replayedBatches, "start", n.deps.Clock.Now().Sub(i.began).Round(time.Millisecond).String())
 	err = i.run()
 	n.current.Store(nil)
 	n.setCause(err)
