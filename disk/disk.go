@@ -54,9 +54,9 @@ type File interface {
 	io.WriterAt
 	// Size returns the length in bytes.
 	Size() (int64, error)
-	// Allocate makes the file size bytes long, filled with zeros, with its blocks reserved: later writes below size do not
-	// fail with ErrNoSpace, and a Sync after them need not change the file's length. It fails with ErrNoSpace and leaves
-	// the file to be removed by the caller.
+	// Allocate makes the file at least size bytes long, with its blocks reserved: later writes below size do not fail with
+	// ErrNoSpace, where the file system can promise that, and a Sync after them need not change the file's length. What the
+	// file holds stays, what is new reads as zeros. It fails with ErrNoSpace and leaves the file's length open.
 	Allocate(size int64) error
 	// Truncate sets the length. Durable after Sync.
 	Truncate(size int64) error
