@@ -11,7 +11,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build bin/tidemark
-	CGO_ENABLED=0 go build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/tidemark ./cmd/tidemark
+	CGO_ENABLED=0 go build -ldflags '-X main.version=$(VERSION)' -o bin/tidemark ./cmd/tidemark
 
 run: build ## run Tidemark with demo data in DATA (./tidemark-data), on http://127.0.0.1:8640
 	exec bin/tidemark dev --demo --data-dir '$(DATA)'
@@ -26,6 +26,10 @@ test: ## run every test, also those that need a real S3 server
 race: ## run every test under the race detector
 	@tools/install minio >/dev/null
 	CGO_ENABLED=1 go test -race ./...
+
+KILLS ?= 50
+kill: ## kill -9 the process KILLS (50) times under load, on each durability, and look what is left
+	TIDEMARK_KILLS='$(KILLS)' go test -count=1 -timeout 60m -v ./cmd/tidemark/killtest
 
 lint: ## run every static check
 	@tools/lint
