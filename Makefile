@@ -5,7 +5,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null)
 DATA    ?= ./tidemark-data
 
 .DEFAULT_GOAL := help
-.PHONY: help build run run-minio test race lint proto fuzz bench tools clean
+.PHONY: help build run run-minio test race kill lint proto fuzz bench tools clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
