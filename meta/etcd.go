@@ -229,6 +229,9 @@ func (e *etcd) Compact(ctx context.Context, revision Revision) error {
 func (e *etcd) Status(ctx context.Context) (Status, error) {
 	bounded, cancel := bound(ctx)
 	defer cancel()
+	if err := ctx.Err(); err != nil {
+		return Status{}, e.classify(ctx, "ask for the status of etcd", err) // a client inside the process does not look
+	}
 	err := error(status.Error(codes.Unavailable, "no endpoint"))
 	var answer *clientv3.StatusResponse
 	for _, endpoint := range append(e.client.Endpoints(), "") {
