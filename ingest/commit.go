@@ -177,7 +177,8 @@ func (c *committer) Step(event commitEvent, durable uint64) (commitEffects, erro
 	default:
 		panic(fmt.Sprintf("committer: unknown event %T", event))
 	}
-	return out, c.begin(durable, &out)
+	err := c.begin(durable, &out)
+	return out, err
 }
 
 // begin sends the next job if nothing is with etcd.
@@ -219,7 +220,8 @@ func (c *committer) begin(durable uint64, out *commitEffects) error {
 // nudge begins the next job after the node has applied a finished one.
 func (c *committer) nudge(durable uint64) (commitEffects, error) {
 	var out commitEffects
-	return out, c.begin(durable, &out)
+	err := c.begin(durable, &out)
+	return out, err
 }
 
 // take picks the next stored job: flushes in order, and a fold after a flush or when no flush is ready.

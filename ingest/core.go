@@ -348,7 +348,7 @@ func (c *core) stepCommit(event commitEvent, now time.Time) {
 		case out.assignment != nil:
 			c.newest = out.assignment
 		case out.done != nil:
-			c.jobDone(out, now)
+			c.jobDone(out)
 		default:
 			if !c.commit.idle() {
 				return
@@ -366,7 +366,7 @@ func (c *core) stepCommit(event commitEvent, now time.Time) {
 	}
 }
 
-func (c *core) jobDone(out commitEffects, now time.Time) {
+func (c *core) jobDone(out commitEffects) {
 	job := out.done
 	ends := make(map[meta.Partition]int64)
 	for _, e := range job.entries {

@@ -13,9 +13,6 @@ func (q *queue[T]) push(v T) { q.items = append(q.items, v) }
 // peek returns the oldest item; only on a queue that is not empty.
 func (q *queue[T]) peek() *T { return &q.items[q.head] }
 
-// at returns the i-th oldest item.
-func (q *queue[T]) at(i int) *T { return &q.items[q.head+i] }
-
 func (q *queue[T]) pop() T {
 	v := q.items[q.head]
 	var zero T
@@ -37,5 +34,3 @@ func (q *queue[T]) pop() T {
 
 // live is the queue's content, oldest first; valid until the next push or pop.
 func (q *queue[T]) live() []T { return q.items[q.head:] }
-
-func (q *queue[T]) reset() { q.items, q.head = nil, 0 }

@@ -57,7 +57,7 @@ func (n *Node) fetch(ctx context.Context, r FetchRequest, began time.Time) ([]Pa
 			return out, nil
 		}
 		if ctx.Err() != nil {
-			return nil, callerGone("fetch from topic "+r.Topic, ctx)
+			return nil, callerGone(ctx, "fetch from topic "+r.Topic)
 		}
 		if attempt == readAttempts {
 			return nil, readError(r.Topic, err)
@@ -65,7 +65,7 @@ func (n *Node) fetch(ctx context.Context, r FetchRequest, began time.Time) ([]Pa
 	}
 }
 
-func callerGone(what string, ctx context.Context) *Error {
+func callerGone(ctx context.Context, what string) *Error {
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return Errorf(ReasonTimeout, "%s: the deadline has passed", what)
 	}
@@ -106,7 +106,7 @@ func (i *incarnation) planFetch(ctx context.Context, r FetchRequest, deadline ti
 		return plan, nil
 	case <-ctx.Done():
 		i.post(func(time.Time) { i.core.fetchCanceled(call) })
-		return fetchPlan{}, callerGone("fetch from topic "+r.Topic, ctx)
+		return fetchPlan{}, callerGone(ctx, "fetch from topic "+r.Topic)
 	}
 }
 

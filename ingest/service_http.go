@@ -384,7 +384,7 @@ func (s *plainService) write(r *http.Request, request plainRequest) (plainAnswer
 		case a = <-answers:
 		case <-r.Context().Done():
 			out.Reached = reached.String()
-			return out, callerGone("produce to topic "+request.topic, r.Context())
+			return out, callerGone(r.Context(), "produce to topic "+request.topic)
 		}
 		if a.err != nil {
 			failure = cmp.Or(failure, a.err)

@@ -57,7 +57,7 @@ func (s *produceService) produce(ctx context.Context, request ProduceRequest) (P
 	case a := <-answer:
 		return a.result, a.err
 	case <-ctx.Done():
-		return ProduceResult{}, callerGone("produce to topic "+request.Topic, ctx)
+		return ProduceResult{}, callerGone(ctx, "produce to topic "+request.Topic)
 	}
 }
 

@@ -153,7 +153,7 @@ func (n *Node) lead(ctx context.Context, i *incarnation, topic meta.Topic) error
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return callerGone("wait for the leaders of topic "+topic.Name, ctx)
+			return callerGone(ctx, "wait for the leaders of topic "+topic.Name)
 		}
 	}
 }
@@ -182,7 +182,7 @@ func (i *incarnation) states(ctx context.Context, topic meta.Topic) ([]Partition
 	case out := <-answer:
 		return out, nil
 	case <-ctx.Done():
-		return nil, callerGone("describe topic "+topic.Name, ctx)
+		return nil, callerGone(ctx, "describe topic "+topic.Name)
 	}
 }
 
