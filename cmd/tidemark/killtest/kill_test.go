@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -18,6 +19,7 @@ import (
 	"time"
 
 	"github.com/tidemark-io/tidemark/client"
+	"github.com/tidemark-io/tidemark/clock"
 	"github.com/tidemark-io/tidemark/record"
 )
 
@@ -40,6 +42,9 @@ func TestKill(t *testing.T) {
 		t.Run(durability, func(t *testing.T) { killAgainAndAgain(t, binary, durability, kills) })
 	}
 }
+
+// pause waits. Real processes run here, and nothing that is checked depends on how long it takes.
+func pause(d time.Duration) { <-clock.System().NewTimer(d).C() }
 
 func build(t *testing.T) string {
 	t.Helper()
@@ -69,8 +74,8 @@ func (s *server) start() {
 	if err := s.cmd.Start(); err != nil {
 		s.t.Fatal(err)
 	}
-	deadline := time.Now().Add(30 * time.Second)
-	for time.Now().Before(deadline) {
+	deadline := clock.System().Now().Add(30 * time.Second)
+	for clock.System().Now().Before(deadline) {
 		answer, err := http.Get("http://" + s.address + "/readyz")
 		if err == nil {
 			_ = answer.Body.Close()
@@ -78,7 +83,7 @@ func (s *server) start() {
 				return
 			}
 		}
-		time.Sleep(10 * time.Millisecond) // polling another process
+		pause(10 * time.Millisecond) // polling another process
 	}
 	s.t.Fatalf("the server is not ready after 30 s; its log:\n%s", s.tail())
 }
@@ -112,7 +117,8 @@ type place struct {
 }
 
 func killAgainAndAgain(t *testing.T, binary, durability string, kills int) {
-	seed := uint64(time.Now().UnixNano())
+	t.Helper()
+	seed := uint64(clock.System().Now().UnixNano())
 	if s := os.Getenv("TIDEMARK_SEED"); s != "" {
 		n, err := strconv.ParseUint(s, 10, 64)
 		if err != nil {
@@ -155,7 +161,7 @@ func killAgainAndAgain(t *testing.T, binary, durability string, kills int) {
 
 	for n := range kills {
 		wait := time.Duration(50+random.IntN(1000)) * time.Millisecond
-		time.Sleep(wait) // the process lives this long
+		pause(wait) // the process lives this long
 		s.kill()
 		before := known.snapshot()
 		s.start()
@@ -192,6 +198,7 @@ func freeAddress(t *testing.T) string {
 
 // produceForEver sends numbered records, each to the partition of its number, and returns how many.
 func produceForEver(ctx context.Context, t *testing.T, p *client.Producer, known *acked) uint64 {
+	t.Helper()
 	var n uint64
 	value := make([]byte, 200)
 	for ctx.Err() == nil {
@@ -213,7 +220,7 @@ func produceForEver(ctx context.Context, t *testing.T, p *client.Producer, known
 		}
 		n++
 		if n%50 == 0 {
-			time.Sleep(time.Millisecond) // a steady load, not a full pipe
+			pause(time.Millisecond) // a steady load, not a full pipe
 		}
 	}
 	return n
@@ -223,9 +230,7 @@ func (a *acked) snapshot() map[uint64]place {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	out := make(map[uint64]place, len(a.offsets))
-	for k, v := range a.offsets {
-		out[k] = v
-	}
+	maps.Copy(out, a.offsets)
 	return out
 }
 
