@@ -20,7 +20,9 @@ type lateNode struct {
 
 var _ ingest.ServiceNode = (*lateNode)(nil)
 
-func newLateNode() *lateNode { return &lateNode{cause: errors.New("the node is starting")} }
+func newLateNode(waitingFor string) *lateNode {
+	return &lateNode{cause: errors.New("the node is starting: it waits for " + waitingFor)}
+}
 
 // waitFor notes why there is no node yet and tells whether that is news.
 func (l *lateNode) waitFor(cause error) bool {

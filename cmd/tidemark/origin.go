@@ -89,7 +89,7 @@ func (g *originGuard) refuse(w http.ResponseWriter, r *http.Request, err error) 
 // checkHosts refuses configured names that no Host header can match.
 func checkHosts(hosts []string) error {
 	for _, h := range hosts {
-		if name := hostName(h); name == "" || strings.ContainsAny(name, "/ ,") {
+		if hostName(h) == "" || strings.ContainsAny(h, "/ ,@?#") {
 			return usagef("give --allow-host a name, for example --allow-host tidemark.example.com", "host %q: %w", h, errors.New("not a host name"))
 		}
 	}

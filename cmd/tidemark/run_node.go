@@ -22,7 +22,8 @@ import (
 
 // Patience of a process at its ends.
 const (
-	startAttempt  = 20 * time.Second // one try to reach etcd and the object store
+	etcdAttempt   = 3 * time.Second  // one try to reach etcd
+	storeAttempt  = 20 * time.Second // one try to reach the object store
 	retryLeast    = 200 * time.Millisecond
 	retryMost     = 5 * time.Second
 	callsPatience = 10 * time.Second // for calls in flight when we stop
@@ -82,7 +83,7 @@ func openNode(ctx context.Context, cfg serverConfig, deps processDeps) (_ *nodeP
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	p := &nodeProcess{cfg: cfg, deps: deps, late: newLateNode(), opened: make(chan struct{}), failed: make(chan error, 1)}
+	p := &nodeProcess{cfg: cfg, deps: deps, late: newLateNode(cfg.metadataName()), opened: make(chan struct{}), failed: make(chan error, 1)}
 	var undo []func() error
 	defer func() {
 		if err != nil {
@@ -233,15 +234,15 @@ func (p *nodeProcess) try(ctx context.Context) (*ingest.Node, error) {
 		}
 		p.meta = &m
 	}
-	attempt, cancel := context.WithTimeout(ctx, startAttempt)
-	defer cancel()
 	client, err := meta.New(meta.Config{
 		KV: p.meta.kv, Cluster: p.cfg.cluster, Clock: p.deps.clock, Random: p.deps.random, Logger: p.deps.logger,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("use %s: %w", p.meta.where, err)
 	}
-	info, err := client.EnsureCluster(attempt, p.id.cluster)
+	etcdCtx, cancel := context.WithTimeout(ctx, etcdAttempt)
+	defer cancel()
+	info, err := client.EnsureCluster(etcdCtx, p.id.cluster)
 	if foreign := (*meta.ForeignClusterError)(nil); errors.As(err, &foreign) {
 		return nil, fail(exitFailed, "start it with the etcd and --cluster of its own cluster, or with another --data-dir",
 			"data directory %s is of cluster %s, but %s holds cluster %s", p.cfg.dataDir, foreign.Want, p.meta.where, foreign.Have)
@@ -249,13 +250,15 @@ func (p *nodeProcess) try(ctx context.Context) (*ingest.Node, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the cluster's identity from %s: %w", p.meta.where, err)
 	}
+	storeCtx, cancel := context.WithTimeout(ctx, storeAttempt)
+	defer cancel()
 	if p.store == nil {
-		p.store, err = tier.Open(attempt, p.cfg.storeURL(), tier.Options{FS: p.deps.fs, Clock: p.deps.clock, S3Endpoint: p.cfg.s3Endpoint, Getenv: p.getenv})
+		p.store, err = tier.Open(storeCtx, p.cfg.storeURL(), tier.Options{FS: p.deps.fs, Clock: p.deps.clock, S3Endpoint: p.cfg.s3Endpoint, Getenv: p.getenv})
 		if err != nil {
 			return nil, fmt.Errorf("open the object store: %w", err)
 		}
 	}
-	if err := tier.ClaimBucket(attempt, p.store, info.ID); err != nil {
+	if err := tier.ClaimBucket(storeCtx, p.store, info.ID); err != nil {
 		if foreign := (*tier.ForeignError)(nil); errors.As(err, &foreign) {
 			return nil, fail(exitFailed, "give --store a bucket or prefix of its own", "object store %s: %w", p.cfg.storeURL(), err)
 		}

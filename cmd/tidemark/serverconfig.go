@@ -142,6 +142,14 @@ func (c *serverConfig) hosts() []string {
 	return slices.DeleteFunc(out, func(h string) bool { return hostName(h) == "" })
 }
 
+// metadataName says for people which etcd is used.
+func (c *serverConfig) metadataName() string {
+	if len(c.etcd) == 0 {
+		return "the embedded etcd"
+	}
+	return "etcd at " + strings.Join(c.etcd, ",")
+}
+
 // storeURL is where objects go; dataDir is absolute by then.
 func (c *serverConfig) storeURL() string {
 	if c.store != "" {
