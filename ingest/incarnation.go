@@ -220,7 +220,9 @@ func (i *incarnation) sendCommit(txn *meta.Txn) {
 	i.spawn(func(ctx context.Context) {
 		attempt, cancel := context.WithTimeout(ctx, commitAttempt)
 		defer cancel()
+		attempt, span := i.node.deps.Telemetry.Span(attempt, "tidemark.commit")
 		result, err := i.node.deps.Meta.KV().Txn(attempt, sent)
+		EndSpan(span, err)
 		if ctx.Err() != nil {
 			return
 		}
