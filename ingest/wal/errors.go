@@ -14,6 +14,8 @@ var (
 	ErrRolledBack = errors.New("the log on disk is older than what it acknowledged")
 	// ErrVersion: written by another release in a format that this one does not read.
 	ErrVersion = errors.New("unknown version of the log")
+	// ErrTooLarge: a batch is larger than Config.MaxFrameBytes. The call appended nothing; the log goes on.
+	ErrTooLarge = errors.New("batch is too large for the log")
 	// ErrTrimmed: the position lies in a file that was trimmed.
 	ErrTrimmed = errors.New("position was trimmed")
 )

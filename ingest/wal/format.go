@@ -14,7 +14,7 @@ const (
 	formatVersion   = 1
 
 	fileSuffix    = ".wal"
-	rewriteSuffix = ".wal.new"
+	passingSuffix = ".wal.new" // of a file that is being written
 )
 
 var (
@@ -54,29 +54,45 @@ func parseFileName(name string) (LSN, bool) {
 	return LSN(n), err == nil
 }
 
-func encodeFileHeader(first LSN) []byte {
+// passingName is the name under which a file is written.
+func passingName(name string) string { return strings.TrimSuffix(name, fileSuffix) + passingSuffix }
+
+// fileHeader is the header of a file. synced is what was durable when the file was written: its beginning for a new one, the
+// recovered end for one that recovery wrote anew.
+type fileHeader struct {
+	first, synced LSN
+}
+
+func (h fileHeader) encode() []byte {
 	out := make([]byte, fileHeaderSize)
 	copy(out, fileMagic[:])
-	binary.BigEndian.PutUint16(out[4:], formatVersion)
-	binary.BigEndian.PutUint64(out[8:], uint64(first))
-	binary.BigEndian.PutUint32(out[16:], crc32.Checksum(out[:16], castagnoli))
+	e := binary.BigEndian
+	e.PutUint16(out[4:], formatVersion)
+	e.PutUint64(out[8:], uint64(h.first))
+	e.PutUint64(out[16:], uint64(h.synced))
+	e.PutUint32(out[28:], crc32.Checksum(out[:28], castagnoli))
 	return out
 }
 
-// checkFileHeader returns why a header is not that of the file that begins at first, "" when it is. An unknown version is
-// told apart: it is not damage.
-func checkFileHeader(p []byte, first LSN) (reason string, unknownVersion bool) {
-	switch {
-	case len(p) < fileHeaderSize || [4]byte(p[:4]) != fileMagic:
-		return "no file header", false
-	case crc32.Checksum(p[:16], castagnoli) != binary.BigEndian.Uint32(p[16:]):
-		return "file header does not match its checksum", false
-	case binary.BigEndian.Uint16(p[4:]) != formatVersion:
-		return fmt.Sprintf("file of version %d, this release reads %d", binary.BigEndian.Uint16(p[4:]), formatVersion), true
-	case LSN(binary.BigEndian.Uint64(p[8:])) != first:
-		return fmt.Sprintf("file header says first LSN %d", binary.BigEndian.Uint64(p[8:])), false
+// decodeFileHeader reads the header of the file that is named after first; the reason says why it is none. An unknown version
+// is told apart: it is not damage.
+func decodeFileHeader(p []byte, first LSN) (h fileHeader, reason string, unknownVersion bool) {
+	e := binary.BigEndian
+	if len(p) < fileHeaderSize || [4]byte(p[:4]) != fileMagic {
+		return h, "no file header", false
 	}
-	return "", false
+	h = fileHeader{first: LSN(e.Uint64(p[8:])), synced: LSN(e.Uint64(p[16:]))}
+	switch {
+	case crc32.Checksum(p[:28], castagnoli) != e.Uint32(p[28:]):
+		return h, "file header does not match its checksum", false
+	case e.Uint16(p[4:]) != formatVersion:
+		return h, fmt.Sprintf("file of version %d, this release reads %d", e.Uint16(p[4:]), formatVersion), true
+	case h.first != first:
+		return h, fmt.Sprintf("file header says first LSN %d", h.first), false
+	case h.synced < first:
+		return h, fmt.Sprintf("file header says synced up to LSN %d, below its first", h.synced), false
+	}
+	return h, "", false
 }
 
 // appendFrame encodes a frame behind out.
@@ -97,8 +113,9 @@ func appendFrame(out []byte, at, synced LSN, f Frame) []byte {
 	return append(out, f.Batch...)
 }
 
-// decodeFrameHeader reads a header; the reason says why it is none.
-func decodeFrameHeader(p []byte, maxLength int) (h frameHeader, reason string) {
+// decodeFrameHeader reads the header of the frame at an LSN, of which its file can hold left bytes at most; the reason says why
+// it is none. A length is believed only once it fits: whoever takes memory for it takes no more than the file has.
+func decodeFrameHeader(p []byte, at LSN, left int64) (h frameHeader, reason string) {
 	if len(p) < frameHeaderSize {
 		return h, "frame header ends too early"
 	}
@@ -116,8 +133,11 @@ func decodeFrameHeader(p []byte, maxLength int) (h frameHeader, reason string) {
 	h.frame.AppendTime = int64(e.Uint64(p[48:]))
 	length := e.Uint32(p[56:])
 	h.batchCRC = e.Uint32(p[60:])
-	if uint64(length) > uint64(maxLength) {
-		return h, fmt.Sprintf("frame of %d bytes, more than %d", length, maxLength)
+	if h.lsn != at {
+		return h, fmt.Sprintf("frame says LSN %d", h.lsn)
+	}
+	if int64(length) > left-frameHeaderSize {
+		return h, fmt.Sprintf("batch of %d bytes ends behind its file", length)
 	}
 	h.length = int(length)
 	return h, ""

@@ -1,0 +1,205 @@
+package wal
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+
+	"github.com/tidemark-io/tidemark/disk"
+)
+
+// keptBuffer is the largest buffer that Append keeps for the next call.
+const keptBuffer = 16 << 20
+
+// Append writes frames behind each other, in one write, and stores where each begins in at, which is as long as frames. They
+// are with the operating system then, not durable; the batches are not kept.
+//
+// On ErrTooLarge and disk.ErrNoSpace nothing was appended, and the log goes on: on a full disk the caller tries again when
+// there is room. After any other error the log has failed.
+func (l *Log) Append(frames []Frame, at []LSN) error {
+	if len(at) != len(frames) {
+		panic("wal: Append wants a place for every frame")
+	}
+	l.mu.Lock()
+	err, end, synced, current := l.broken(), l.end, l.synced, l.files[len(l.files)-1]
+	l.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	size := int64(0)
+	for n, f := range frames {
+		if len(f.Batch) > l.config.MaxFrameBytes {
+			return fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, len(f.Batch), l.config.MaxFrameBytes)
+		}
+		at[n] = end + LSN(size)
+		size += frameHeaderSize + int64(len(f.Batch))
+	}
+	if size == 0 {
+		return nil
+	}
+	if current.offset(end)+size > current.allocated {
+		if current, err = l.roll(current, end, size); err != nil {
+			return err
+		}
+		synced = end
+	}
+	off := current.offset(end)
+	l.buffer = slices.Grow(l.buffer[:0], int(size))
+	for n, f := range frames {
+		l.buffer = appendFrame(l.buffer, at[n], synced, f)
+	}
+	if behind := l.stale - off - size; behind > 0 {
+		l.buffer = append(l.buffer, make([]byte, behind)...)
+	}
+	if _, err := current.file.WriteAt(l.buffer, off); err != nil {
+		err = fmt.Errorf("append to log file %s: %w", current.name, err)
+		if !errors.Is(err, disk.ErrNoSpace) {
+			return l.fail(err)
+		}
+		l.stale = off + int64(len(l.buffer))
+		if eraseErr := l.erase(current, off); eraseErr != nil && !errors.Is(eraseErr, disk.ErrNoSpace) {
+			return l.fail(errors.Join(err, eraseErr))
+		}
+		return err
+	}
+	l.stale = 0
+	if cap(l.buffer) > keptBuffer {
+		l.buffer = nil
+	}
+	l.mu.Lock()
+	l.end = end + LSN(size)
+	current.end = l.end
+	l.mu.Unlock()
+	return nil
+}
+
+// erase overwrites what a write that failed for lack of space may have left behind off. A shorter retry would else bring the
+// next LSN right before a whole frame of the first try, which a recovery would take for a live one. While even that fails for
+// lack of space, the next write carries the zeros.
+func (l *Log) erase(f *logFile, off int64) error {
+	if l.stale == 0 {
+		return nil
+	}
+	size, err := f.file.Size()
+	if err != nil {
+		return fmt.Errorf("size of log file %s: %w", f.name, err)
+	}
+	l.stale = min(l.stale, size) // the write did not come farther
+	if l.stale > off {
+		if _, err := f.file.WriteAt(make([]byte, l.stale-off), off); err != nil {
+			return fmt.Errorf("erase half an append in log file %s: %w", f.name, err)
+		}
+	}
+	l.stale = 0
+	return nil
+}
+
+// roll seals the current file and makes the next. A file is durable before the next one exists.
+func (l *Log) roll(current *logFile, end LSN, group int64) (*logFile, error) {
+	if err := l.erase(current, current.offset(end)); err != nil {
+		if errors.Is(err, disk.ErrNoSpace) {
+			return nil, err
+		}
+		return nil, l.fail(err)
+	}
+	if end == current.first {
+		// Nothing in it yet, and too small for this group: make it larger.
+		size := max(l.config.FileBytes, fileHeaderSize+group)
+		if err := current.file.Allocate(size); err != nil {
+			err = fmt.Errorf("enlarge log file %s: %w", current.name, err)
+			if errors.Is(err, disk.ErrNoSpace) {
+				return nil, err
+			}
+			return nil, l.fail(err)
+		}
+		l.mu.Lock()
+		current.allocated = size
+		l.mu.Unlock()
+		return current, nil
+	}
+	if err := current.file.Sync(); err != nil {
+		return nil, l.fail(fmt.Errorf("sync log file %s: %w", current.name, err))
+	}
+	l.mu.Lock()
+	l.synced = max(l.synced, end)
+	l.mu.Unlock()
+	next, err := l.make(fileHeader{first: end, synced: end}, max(l.config.FileBytes, fileHeaderSize+group), nil)
+	if err != nil {
+		if errors.Is(err, disk.ErrNoSpace) {
+			return nil, err
+		}
+		return nil, l.fail(err)
+	}
+	l.mu.Lock()
+	l.files = append(l.files, next)
+	l.mu.Unlock()
+	return next, nil
+}
+
+// make writes a log file of size bytes, in which fill places the frames, under a passing name; syncs it; and gives it its
+// name, for good. So a file under its own name has always been whole. On disk.ErrNoSpace it was not made.
+func (l *Log) make(h fileHeader, size int64, fill func(disk.File) error) (*logFile, error) {
+	name := path.Join(l.config.Dir, fileName(h.first))
+	passing := passingName(name)
+	fsys := l.config.FS
+	f, err := fsys.Create(passing)
+	if errors.Is(err, fs.ErrExist) { // left behind by an attempt that could not clean up
+		if err = fsys.Remove(passing); err == nil {
+			f, err = fsys.Create(passing)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("make log file %s: %w", passing, err)
+	}
+	write := func() error {
+		if err := f.Allocate(size); err != nil {
+			return err
+		}
+		if _, err := f.WriteAt(h.encode(), 0); err != nil {
+			return err
+		}
+		if fill != nil {
+			if err := fill(f); err != nil {
+				return err
+			}
+		}
+		return f.Sync()
+	}
+	if err := write(); err != nil {
+		err = fmt.Errorf("make log file %s of %d bytes: %w", name, size, err)
+		return nil, errors.Join(err, f.Close(), fsys.Remove(passing))
+	}
+	err = fsys.Rename(passing, name)
+	if err == nil {
+		err = fsys.SyncDir(l.config.Dir)
+	}
+	if err != nil {
+		// Whether the file has its name is open, so this is never just a lack of space: the next Open sees.
+		return nil, errors.Join(fmt.Errorf("name log file %s: %v", name, err), f.Close()) //nolint:errorlint // on purpose
+	}
+	return &logFile{first: h.first, end: h.first, name: name, file: f, allocated: size}, nil
+}
+
+// Sync makes everything appended before the call durable and returns the LSN below which that holds. After an error the log
+// has failed: the sync is never repeated.
+func (l *Log) Sync() (LSN, error) {
+	l.mu.Lock()
+	err, end, synced, current := l.broken(), l.end, l.synced, l.files[len(l.files)-1]
+	if err != nil || synced >= end {
+		l.mu.Unlock()
+		return synced, err
+	}
+	current.use.RLock() // under mu: a file that is still listed is not being closed
+	l.mu.Unlock()
+	err = current.file.Sync()
+	current.use.RUnlock()
+	if err != nil {
+		return 0, l.fail(fmt.Errorf("sync log file %s: %w", current.name, err))
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.synced = max(l.synced, end)
+	return l.synced, nil
+}

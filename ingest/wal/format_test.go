@@ -1,0 +1,45 @@
+package wal
+
+import (
+	"encoding/binary"
+	"encoding/hex"
+	"hash/crc32"
+	"testing"
+)
+
+func putHeaderCRC(p []byte) {
+	binary.BigEndian.PutUint32(p[28:], crc32.Checksum(p[:28], castagnoli))
+}
+
+// TestFormatIsFixed: these bytes are on disks; docs/formats/wal.md draws them.
+func TestFormatIsFixed(t *testing.T) {
+	got := fileHeader{first: 0x0102030405060708, synced: 0x1112131415161718}.encode()
+	want := "544d574c" + "0001" + "0000" + "0102030405060708" + "1112131415161718" + "00000000" + "7179f1b2"
+	if hex.EncodeToString(got) != want {
+		t.Errorf("file header %x, want %s", got, want)
+	}
+	f := Frame{Topic: [16]byte{0: 0xa0, 15: 0xaf}, Partition: 3, Epoch: 4, AppendTime: 5, Batch: []byte("abc")}
+	got = appendFrame(nil, 0x20, 0x10, f)
+	want = "544d5746" + "ea62c253" + "0000000000000020" + "0000000000000010" + "a00000000000000000000000000000af" + "00000003" + "00000004" +
+		"0000000000000005" + "00000003" + "364b3fb7" + "616263"
+	if hex.EncodeToString(got) != want {
+		t.Errorf("frame %x, want %s", got, want)
+	}
+	if fileName(0x20) != "00000000000000000032.wal" {
+		t.Error(fileName(0x20))
+	}
+}
+
+// TestFrameHeaderIsBounded: a length is not believed beyond the end of its file.
+func TestFrameHeaderIsBounded(t *testing.T) {
+	p := appendFrame(nil, 0, 0, Frame{Batch: make([]byte, 100)})
+	for left := range int64(len(p) + 2) {
+		_, reason := decodeFrameHeader(p, 0, left)
+		if (reason == "") != (left >= int64(len(p))) {
+			t.Errorf("with %d bytes left: %q", left, reason)
+		}
+	}
+	if _, reason := decodeFrameHeader(p, 1, 1000); reason == "" {
+		t.Error("took a frame of another LSN")
+	}
+}
