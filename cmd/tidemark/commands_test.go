@@ -305,6 +305,16 @@ func TestConsumeBrokenPipe(t *testing.T) {
 	a.expect(t, 0, "", "", "consume", "t")
 }
 
+// That is noticed also when there is nothing to write.
+func TestConsumeReaderGone(t *testing.T) {
+	_, newApp := withTopic(t)
+	a := newApp()
+	gone := make(chan struct{})
+	close(gone)
+	a.stdoutGone = gone
+	a.expect(t, 0, "", "", "consume", "t")
+}
+
 type brokenPipe struct{}
 
 func (brokenPipe) Write([]byte) (int, error) { return 0, fmt.Errorf("write: %w", syscall.EPIPE) }

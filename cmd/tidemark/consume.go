@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -147,12 +148,21 @@ func (a *app) consume(ctx context.Context, topic string, f consumeFlags) error {
 	if err != nil {
 		return err
 	}
+	reading, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	go func() {
+		select {
+		case <-a.stdoutGone:
+			stop(syscall.EPIPE)
+		case <-reading.Done():
+		}
+	}()
 	c, err := a.newConsumer(ctx, options)
 	if err != nil {
 		return doing(err, "consume %q", topic)
 	}
 	for err == nil {
-		err = c.poll(ctx, func(m *message) error {
+		err = c.poll(reading, func(m *message) error {
 			if err := w.write(m); err != nil {
 				return err
 			}

@@ -22,8 +22,8 @@ const (
 	minFreeBytes  = 1 << 30
 	probeFileSize = 16 << 20
 	probeFsyncs   = 50
-	slowFsync     = 100 * time.Millisecond
-	oldestEtcd    = 3<<16 | 5 // 3.5: fragments of watches, and the txn fixes of its line
+	slowFsync     = 50 * time.Millisecond // in the middle: a busy disk has outliers
+	oldestEtcd    = 3<<16 | 5             // 3.5: fragments of watches, and the txn fixes of its line
 )
 
 // disk checks the file system that the data directory is on, or would be made on. It leaves nothing behind.
@@ -100,9 +100,9 @@ func (c *checkup) fsyncs(name string) (string, error) {
 	if err := errors.Join(err, f.Close()); err != nil {
 		return "", err
 	}
-	p99 := time.Duration(h.ValueAtQuantile(99)) * time.Microsecond
-	detail := fmt.Sprintf("p50 %s, p99 %s", millis(float64(h.ValueAtQuantile(50))/1000), millis(float64(p99.Microseconds())/1000))
-	if p99 > slowFsync {
+	r := reportLatencies(h)
+	detail := fmt.Sprintf("p50 %s, p99 %s", millis(r.P50), millis(r.P99))
+	if r.P50 > float64(slowFsync.Milliseconds()) {
 		return "", fmt.Errorf("slow: %s", detail)
 	}
 	return detail, nil

@@ -31,6 +31,8 @@ func main() {
 		clock:     clock.System(),
 		fs:        disk.OS(),
 		tempDir:   os.TempDir(),
+
+		stdoutGone: readerGone(os.Stdout),
 	}
 	os.Exit(a.run(ctx, os.Args[1:]))
 }

@@ -89,6 +89,9 @@ func (p positionSummary) String() string {
 	for n := range p.Offsets {
 		partitions = append(partitions, n)
 	}
+	if len(partitions) == 0 {
+		return "-"
+	}
 	slices.Sort(partitions)
 	var b strings.Builder
 	for i, n := range partitions {

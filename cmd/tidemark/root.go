@@ -25,6 +25,8 @@ type app struct {
 	clock                          clock.Clock
 	fs                             disk.FS
 	tempDir                        string
+	// stdoutGone is closed when nobody reads stdout any more; nil when that cannot be told.
+	stdoutGone <-chan struct{}
 
 	// Set by the persistent flags, through environment and file: see config.go.
 	server     string // base URL of the node to talk to
