@@ -22,43 +22,43 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func producer(t testing.TB, c *client.Client, cfg client.ProducerConfig) *client.Producer {
-	t.Helper()
+func producer(tb testing.TB, c *client.Client, cfg client.ProducerConfig) *client.Producer {
+	tb.Helper()
 	p, err := c.NewProducer(cfg)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	tb.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(tb.Context()), 20*time.Second)
 		defer cancel()
 		if err := p.Close(ctx); err != nil {
-			t.Error("close:", err)
+			tb.Error("close:", err)
 		}
 	})
 	return p
 }
 
 // consumeAll reads a topic to its end: the values of each partition, in order.
-func consumeAll(t testing.TB, c *client.Client, topic string, cfg client.ConsumerConfig) map[int32][]string {
-	t.Helper()
+func consumeAll(tb testing.TB, c *client.Client, topic string, cfg client.ConsumerConfig) map[int32][]string {
+	tb.Helper()
 	cfg.UntilEnd = true
 	cons, err := c.NewConsumer(topic, cfg)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	defer cons.Close()
 	out := map[int32][]string{}
 	for {
-		b, err := cons.Poll(t.Context())
+		b, err := cons.Poll(tb.Context())
 		if errors.Is(err, io.EOF) {
 			return out
 		}
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		for r, err := range b.Records() {
 			if err != nil {
-				t.Fatal(err)
+				tb.Fatal(err)
 			}
 			out[b.Partition] = append(out[b.Partition], string(r.Value))
 		}
@@ -138,6 +138,7 @@ func TestExactlyOnceInOrder(t *testing.T) {
 func TestRefusedInTheMiddle(t *testing.T) {
 	s, c := startServer(t)
 	s.create("t", 1, nil)
+	s.mu.Lock()
 	s.reject = func(b record.Batch) *tidemarkv1.ProduceError {
 		for r := range b.Records(record.Limits{}) {
 			if bytes.HasPrefix(r.Value, []byte("bad")) {
@@ -146,6 +147,7 @@ func TestRefusedInTheMiddle(t *testing.T) {
 		}
 		return nil
 	}
+	s.mu.Unlock()
 	p := producer(t, c, client.ProducerConfig{Linger: -1})
 	var want []string
 	var wrong atomic.Int32
@@ -327,16 +329,16 @@ func TestErrorsOfProduce(t *testing.T) {
 	}
 }
 
-func fill(t testing.TB, c *client.Client, topic string, n int) {
-	t.Helper()
-	p := producer(t, c, client.ProducerConfig{BatchBytes: 500})
+func fill(tb testing.TB, c *client.Client, topic string, n int) {
+	tb.Helper()
+	p := producer(tb, c, client.ProducerConfig{BatchBytes: 500})
 	for i := range n {
-		if err := p.Produce(t.Context(), topic, record.Record{Key: []byte("k"), Value: fmt.Append(nil, i)}, nil); err != nil {
-			t.Fatal(err)
+		if err := p.Produce(tb.Context(), topic, record.Record{Key: []byte("k"), Value: fmt.Append(nil, i)}, nil); err != nil {
+			tb.Fatal(err)
 		}
 	}
-	if err := p.Flush(t.Context()); err != nil {
-		t.Fatal(err)
+	if err := p.Flush(tb.Context()); err != nil {
+		tb.Fatal(err)
 	}
 }
 
@@ -382,15 +384,19 @@ func TestConsumerReports(t *testing.T) {
 	if err := poll(client.ConsumerConfig{From: client.Offset(1000)}); !errors.As(err, &e) || e.Reason != client.ReasonOffsetOutOfRange || e.Metadata["high_watermark"] != "3" {
 		t.Error(err)
 	}
+	s.mu.Lock()
 	part := s.topics["t"].parts[0]
 	flipped := bytes.Clone(part.batches[1])
 	flipped[70] ^= 1
 	whole := part.batches
 	part.batches = []record.Batch{whole[0], flipped, whole[2]}
+	s.mu.Unlock()
 	if err := poll(client.ConsumerConfig{}); !errors.As(err, &e) || e.Reason != client.ReasonCorruptData {
 		t.Error("flipped bit:", err)
 	}
+	s.mu.Lock()
 	part.batches = append([]record.Batch{whole[0]}, whole[2:]...)
+	s.mu.Unlock()
 	if err := poll(client.ConsumerConfig{}); !errors.As(err, &e) || e.Reason != client.ReasonCorruptData {
 		t.Error("hole:", err)
 	}
@@ -450,6 +456,7 @@ func TestPartitionForKey(t *testing.T) {
 }
 
 func benchmarkProduce(b *testing.B, size int) {
+	b.Helper()
 	s, c := startServer(b)
 	s.create("t", 4, nil)
 	p := producer(b, c, client.ProducerConfig{})

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"maps"
 	"sync"
 	"time"
 
@@ -47,9 +48,7 @@ func Timestamp(t time.Time) From { return From{kind: fromTimestamp, value: t.Uni
 // Offsets is an offset per partition, such as a position that a Producer or Consumer gave.
 func Offsets(position map[int32]int64) From {
 	o := make(map[int32]int64, len(position))
-	for k, v := range position {
-		o[k] = v
-	}
+	maps.Copy(o, position)
 	return From{kind: fromOffsets, offsets: o}
 }
 
@@ -72,7 +71,7 @@ type Consumer struct {
 	c      *Client
 	topic  string
 	cfg    ConsumerConfig
-	ctx    context.Context //nolint:containedctx // the life of the consumer's goroutine
+	ctx    context.Context
 	cancel context.CancelCauseFunc
 	loop   sync.WaitGroup
 	pieces chan piece
@@ -185,9 +184,7 @@ func (c *Consumer) Position() map[int32]int64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	out := make(map[int32]int64, len(c.position))
-	for k, v := range c.position {
-		out[k] = v
-	}
+	maps.Copy(out, c.position)
 	return out
 }
 
@@ -229,8 +226,7 @@ func (c *Consumer) run() {
 			return
 		}
 		var after time.Duration
-		var e *Error
-		if errors.As(err, &e) {
+		if e, ok := errors.AsType[*Error](err); ok {
 			after = e.RetryAfter
 		}
 		c.c.log.Info("consume stream ended, opening another", "server", c.c.server, "topic", c.topic, "error", err)
@@ -253,8 +249,8 @@ func (c *Consumer) run() {
 
 // retryableRead: reading again harms nobody, so everything is tried again but what the server or the log says no to.
 func retryableRead(err error) bool {
-	var e *Error
-	if !errors.As(err, &e) {
+	e, ok := errors.AsType[*Error](err)
+	if !ok {
 		return false
 	}
 	if e.Retryable {

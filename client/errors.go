@@ -113,8 +113,7 @@ func (c *Client) remoteError(err error) *Error {
 	if err == nil {
 		return nil
 	}
-	var own *Error
-	if errors.As(err, &own) {
+	if own, ok := errors.AsType[*Error](err); ok {
 		return own
 	}
 	e := &Error{Code: connect.CodeOf(err), Message: err.Error(), cause: err}

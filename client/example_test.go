@@ -5,50 +5,50 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log"
+	"log/slog"
 
 	"github.com/tidemark-io/tidemark/client"
 	"github.com/tidemark-io/tidemark/record"
 )
 
-func ExampleClient_NewProducer() {
+func ExampleClient_NewProducer() { //nolint:testableexamples // needs a server
 	ctx := context.Background()
 	c, err := client.New(client.Config{Server: client.DefaultServer})
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	defer c.Close()
 	p, err := c.NewProducer(client.ProducerConfig{Compression: record.Zstd})
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	err = p.Produce(ctx, "orders", record.Record{Key: []byte("customer 7"), Value: []byte(`{"total":12}`)}, func(r client.Result) {
 		switch {
 		case errors.Is(r.Err, client.ErrOutcomeUnknown):
-			log.Print("maybe stored: ", r.Err)
+			slog.Warn("maybe stored", "error", r.Err)
 		case r.Err != nil:
-			log.Print("not stored: ", r.Err)
+			slog.Error("not stored", "error", r.Err)
 		default:
-			log.Printf("%s/%d at offset %d", r.Topic, r.Partition, r.Offset)
+			slog.Info("stored", "topic", r.Topic, "partition", r.Partition, "offset", r.Offset)
 		}
 	})
 	if err != nil {
-		log.Print("not taken: ", err)
+		slog.Error("not taken", "error", err)
 	}
 	if err := p.Close(ctx); err != nil {
-		log.Print(err)
+		slog.Error("example", "error", err)
 	}
 }
 
-func ExampleClient_NewConsumer() {
+func ExampleClient_NewConsumer() { //nolint:testableexamples // needs a server
 	c, err := client.New(client.Config{})
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	defer c.Close()
 	consumer, err := c.NewConsumer("orders", client.ConsumerConfig{From: client.Start(), UntilEnd: true})
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	defer consumer.Close()
 	for {
@@ -57,12 +57,12 @@ func ExampleClient_NewConsumer() {
 			return
 		}
 		if err != nil {
-			log.Print(err)
+			slog.Error("example", "error", err)
 			return
 		}
 		for r, err := range batches.Records() {
 			if err != nil {
-				log.Print(err)
+				slog.Error("example", "error", err)
 				return
 			}
 			fmt.Printf("%d/%d %s\n", batches.Partition, r.Offset, r.Value)

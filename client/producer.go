@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"errors"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -76,7 +77,7 @@ type Producer struct {
 	loading    chan struct{} // holds the one token of who loads a topic
 	topics     sync.Map      // name → *topic
 	closed     atomic.Bool
-	ctx        context.Context //nolint:containedctx // the life of the producer's goroutines
+	ctx        context.Context
 	cancel     context.CancelCauseFunc
 	loops      sync.WaitGroup
 	wakeSender chan struct{}
@@ -151,7 +152,7 @@ func (p *Producer) Produce(ctx context.Context, topic string, r record.Record, d
 	parts := *t.parts.Load()
 	var n int
 	if r.Key != nil {
-		n = int(PartitionForKey(r.Key, int32(len(parts)))) //nolint:gosec // at most 10,000
+		n = int(PartitionForKey(r.Key, int32(len(parts))))
 	} else {
 		n = int(t.sticky.Load()) % len(parts)
 	}
@@ -197,9 +198,7 @@ func (p *Producer) Position(topic string) map[int32]int64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	out := make(map[int32]int64, len(p.positions[topic]))
-	for k, v := range p.positions[topic] {
-		out[k] = v
-	}
+	maps.Copy(out, p.positions[topic])
 	return out
 }
 
@@ -207,7 +206,7 @@ func (p *Producer) Position(topic string) map[int32]int64 {
 // ctx. Failures are told to callbacks only.
 func (p *Producer) Flush(ctx context.Context) error {
 	p.topics.Range(func(_, v any) bool {
-		for _, part := range *v.(*topic).parts.Load() { //nolint:forcetypeassert // the map holds nothing else
+		for _, part := range *v.(*topic).parts.Load() { //nolint:errcheck,forcetypeassert // the map holds nothing else
 			p.seal(part, nil)
 		}
 		return true

@@ -165,7 +165,7 @@ func (p *Producer) sealLocked(part *partition) {
 	part.open = nil
 	t := part.topic
 	if parts := *t.parts.Load(); len(parts) > 1 {
-		t.sticky.CompareAndSwap(part.id, (part.id+1)%int32(len(parts))) //nolint:gosec // at most 10,000
+		t.sticky.CompareAndSwap(part.id, (part.id+1)%int32(len(parts)))
 	}
 	p.mu.Lock()
 	pid, epoch, sequence := int64(-1), int16(-1), int32(-1)
@@ -189,5 +189,8 @@ func (p *Producer) sealLocked(part *partition) {
 	part.queue = append(part.queue, b)
 	part.unnumbered += b.count
 	p.active[part] = struct{}{}
+	if len(part.queue) == 1 {
+		wake(p.wakeKeeper) // there is a deadline to watch
+	}
 	p.enqueue(part)
 }

@@ -112,14 +112,14 @@ func (p *Producer) stream(first *batch) (answers int, err error) {
 			return answers, err
 		case <-p.ctx.Done():
 			stop()
-			<-ended
+			_ = <-ended
 			return answers, p.ctx.Err()
 		}
 	}
 	// After io.EOF the reason is at the receiving end, and there already or about to be.
 	if !errors.Is(err, io.EOF) {
 		stop()
-		<-ended
+		_ = <-ended
 		return answers, err
 	}
 	return answers, <-ended
@@ -143,7 +143,7 @@ func (p *Producer) newID(part *partition) {
 		r, err := p.c.produce.InitProducer(p.ctx, &tidemarkv1.InitProducerRequest{})
 		if err == nil {
 			p.mu.Lock()
-			part.pid, part.epoch, part.next = r.GetProducerId(), int16(r.GetProducerEpoch()), 0 //nolint:gosec // the protocol's epochs have 16 bits
+			part.pid, part.epoch, part.next = r.GetProducerId(), int16(r.GetProducerEpoch()), 0
 			part.broken, part.brokenBy, part.asking, part.draining = false, false, false, false
 			p.settle(part)
 			p.mu.Unlock()
@@ -167,7 +167,7 @@ func (p *Producer) keep() {
 	for {
 		now := p.c.clock.Now()
 		p.topics.Range(func(_, v any) bool {
-			p.renew(v.(*topic), now) //nolint:forcetypeassert // the map holds nothing else
+			p.renew(v.(*topic), now) //nolint:errcheck,forcetypeassert // the map holds nothing else
 			return true
 		})
 		due, next := p.due(now)
@@ -260,7 +260,7 @@ func (p *Producer) deliver() {
 // abandon fails what is left when the producer ends.
 func (p *Producer) abandon() {
 	p.topics.Range(func(_, v any) bool {
-		for _, part := range *v.(*topic).parts.Load() { //nolint:forcetypeassert // the map holds nothing else
+		for _, part := range *v.(*topic).parts.Load() { //nolint:errcheck,forcetypeassert // the map holds nothing else
 			p.seal(part, nil)
 		}
 		return true

@@ -35,7 +35,7 @@ func (p *Producer) topic(ctx context.Context, name string) (*topic, error) {
 			return nil, ErrClosed
 		}
 	}
-	return v.(*topic), nil //nolint:forcetypeassert // the map holds nothing else
+	return v.(*topic), nil //nolint:errcheck,forcetypeassert // the map holds nothing else
 }
 
 // renew asks again about a topic that was asked about long ago.
@@ -84,19 +84,19 @@ func (p *Producer) load(ctx context.Context, name string, again bool) error {
 			return p.c.remoteError(err)
 		}
 		p.mu.Lock()
-		p.hasID, p.id, p.epoch = true, r.GetProducerId(), int16(r.GetProducerEpoch()) //nolint:gosec // the protocol's epochs have 16 bits
+		p.hasID, p.id, p.epoch = true, r.GetProducerId(), int16(r.GetProducerEpoch())
 		p.mu.Unlock()
 	}
 	t := &topic{name: name}
 	var parts []*partition
 	if ok {
-		t = known.(*topic) //nolint:forcetypeassert // the map holds nothing else
+		t = known.(*topic) //nolint:errcheck,forcetypeassert // the map holds nothing else
 		parts = append(parts, *t.parts.Load()...)
 	} else {
-		t.sticky.Store(int32(p.c.randomBelow(int64(info.GetPartitions())))) //nolint:gosec // below an int32
+		t.sticky.Store(int32(p.c.randomBelow(int64(info.GetPartitions()))))
 	}
 	p.mu.Lock()
-	for n := int32(len(parts)); n < info.GetPartitions(); n++ { //nolint:gosec // at most 10,000
+	for n := int32(len(parts)); n < info.GetPartitions(); n++ {
 		parts = append(parts, &partition{topic: t, id: n, pid: p.id, epoch: p.epoch})
 	}
 	p.mu.Unlock()

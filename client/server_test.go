@@ -60,8 +60,8 @@ type fakeProducer struct {
 
 func (s *server) chance(n int) bool { return n > 0 && s.rng.IntN(n) == 0 }
 
-func startServer(t testing.TB) (*server, *client.Client) {
-	t.Helper()
+func startServer(tb testing.TB) (*server, *client.Client) {
+	tb.Helper()
 	s := &server{topics: map[string]*fakeTopic{}, rng: rand.New(rand.NewPCG(1, 2)), changed: make(chan struct{})}
 	mux := http.NewServeMux()
 	mux.Handle(tidemarkv1connect.NewTopicServiceHandler(s))
@@ -72,16 +72,16 @@ func startServer(t testing.TB) (*server, *client.Client) {
 	protocols.SetHTTP1(true)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	h := &http.Server{Handler: mux, Protocols: &protocols, ReadHeaderTimeout: time.Minute, HTTP2: &http.HTTP2Config{MaxReadFrameSize: 1 << 20, MaxReceiveBufferPerConnection: 4<<20 - 1, MaxReceiveBufferPerStream: 4<<20 - 1}}
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = h.Serve(l) })
 	c, err := client.New(client.Config{Server: "http://" + l.Addr().String()})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		c.Close()
 		_ = h.Close()
 		wg.Wait()

@@ -63,7 +63,7 @@ func (b Batch) CRC() uint32 { return binary.BigEndian.Uint32(b[atCRC:]) }
 func (b Batch) Attributes() uint16 { return binary.BigEndian.Uint16(b[atAttributes:]) }
 
 // Codec is how the records are compressed.
-func (b Batch) Codec() Codec { return Codec(b.Attributes() & attrCodec) } //nolint:gosec // three bits
+func (b Batch) Codec() Codec { return Codec(b.Attributes() & attrCodec) }
 
 // FirstTimestamp is the timestamp of the first record, in milliseconds; the other records' are relative to it.
 func (b Batch) FirstTimestamp() int64 { return i64(b, atFirstTimestamp) }
@@ -75,7 +75,7 @@ func (b Batch) MaxTimestamp() int64 { return i64(b, atMaxTimestamp) }
 func (b Batch) ProducerID() int64 { return i64(b, atProducerID) }
 
 // ProducerEpoch goes with ProducerID.
-func (b Batch) ProducerEpoch() int16 { return int16(binary.BigEndian.Uint16(b[atProducerEpoch:])) } //nolint:gosec // the field is signed
+func (b Batch) ProducerEpoch() int16 { return int16(binary.BigEndian.Uint16(b[atProducerEpoch:])) }
 
 // BaseSequence is the producer's sequence number of the first record, or -1.
 func (b Batch) BaseSequence() int32 { return i32(b, atBaseSequence) }
@@ -90,7 +90,7 @@ func (b Batch) LastSequence() int32 {
 
 // AddSequence is the sequence number n records after s; both are 0 or above. After 2^31-1 comes 0.
 func AddSequence(s, n int32) int32 {
-	return int32((int64(s) + int64(n)) & math.MaxInt32) //nolint:gosec // masked to 31 bits
+	return int32((int64(s) + int64(n)) & math.MaxInt32)
 }
 
 // IsControl tells that the batch holds a transaction marker rather than records of a user.
@@ -109,7 +109,7 @@ func (b Batch) Stamp(baseOffset int64, leaderEpoch int32) {
 // that made the batch, before anybody else has seen it or after everybody refused it.
 func (b Batch) SetProducer(id int64, epoch int16, sequence int32) {
 	putI64(b, atProducerID, id)
-	binary.BigEndian.PutUint16(b[atProducerEpoch:], uint16(epoch)) //nolint:gosec // the field is signed
+	binary.BigEndian.PutUint16(b[atProducerEpoch:], uint16(epoch))
 	putI32(b, atBaseSequence, sequence)
 	binary.BigEndian.PutUint32(b[atCRC:], crc32.Checksum(b[atAttributes:], castagnoli))
 }
@@ -148,8 +148,8 @@ func Next(p []byte) (b Batch, rest []byte, err error) {
 	return Batch(p[:size:size]), p[size:], nil
 }
 
-func i32(p []byte, at int) int32 { return int32(binary.BigEndian.Uint32(p[at:])) } //nolint:gosec // the field is signed
-func i64(p []byte, at int) int64 { return int64(binary.BigEndian.Uint64(p[at:])) } //nolint:gosec // the field is signed
+func i32(p []byte, at int) int32 { return int32(binary.BigEndian.Uint32(p[at:])) }
+func i64(p []byte, at int) int64 { return int64(binary.BigEndian.Uint64(p[at:])) }
 
-func putI32(p []byte, at int, v int32) { binary.BigEndian.PutUint32(p[at:], uint32(v)) } //nolint:gosec // the field is signed
-func putI64(p []byte, at int, v int64) { binary.BigEndian.PutUint64(p[at:], uint64(v)) } //nolint:gosec // the field is signed
+func putI32(p []byte, at int, v int32) { binary.BigEndian.PutUint32(p[at:], uint32(v)) }
+func putI64(p []byte, at int, v int64) { binary.BigEndian.PutUint64(p[at:], uint64(v)) }

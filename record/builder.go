@@ -3,6 +3,7 @@ package record
 import (
 	"encoding/binary"
 	"math"
+	"slices"
 	"unicode/utf8"
 )
 
@@ -127,9 +128,9 @@ func (b *Builder) Build(producerID int64, producerEpoch int16, baseSequence int3
 		batch = make(Batch, HeaderSize+len(compressed))
 		copy(batch[HeaderSize:], compressed)
 	}
-	batch = batch[:len(batch):len(batch)]
+	batch = slices.Clip(batch)
 	putI64(batch, atBaseOffset, 0)
-	putI32(batch, atLength, int32(len(batch)-lengthEnd)) //nolint:gosec // Append keeps it below 2^31
+	putI32(batch, atLength, int32(len(batch)-lengthEnd))
 	putI32(batch, atLeaderEpoch, -1)
 	batch[atMagic] = magic
 	binary.BigEndian.PutUint16(batch[atAttributes:], uint16(codec))

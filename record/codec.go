@@ -28,7 +28,7 @@ var codecNames = [...]string{None: "none", Gzip: "gzip", Snappy: "snappy", LZ4: 
 func ParseCodec(name string) (Codec, error) {
 	for c, n := range codecNames {
 		if n == name {
-			return Codec(c), nil //nolint:gosec // five of them
+			return Codec(c), nil
 		}
 	}
 	return None, fmt.Errorf("%w %q: known are none, gzip, snappy, lz4 and zstd", ErrCodec, name)

@@ -6,7 +6,7 @@ import "encoding/binary"
 // a key stays in its partition whichever client writes it: the positive murmur2 of the key, modulo n. An empty key is a key;
 // records with a null key may go anywhere, and are none of this function's business.
 func PartitionForKey(key []byte, n int32) int32 {
-	return int32(murmur2(key)&0x7fffffff) % n //nolint:gosec // 31 bits
+	return int32(murmur2(key)&0x7fffffff) % n
 }
 
 // murmur2 is 32-bit MurmurHash2 with the seed that Kafka uses.
@@ -16,7 +16,7 @@ func murmur2(p []byte) uint32 {
 		m    = 0x5bd1e995
 		r    = 24
 	)
-	h := seed ^ uint32(len(p)) //nolint:gosec // keys are far below 4 GiB
+	h := seed ^ uint32(len(p))
 	for len(p) >= 4 {
 		k := binary.LittleEndian.Uint32(p)
 		k *= m

@@ -150,8 +150,8 @@ func TestRoundTrip(t *testing.T) {
 }
 
 // encode is the dumb twin of Builder: franz-go's structures and compressors.
-func encode(t testing.TB, codec kgo.CompressionCodec, kind int16, values ...[]byte) []byte {
-	t.Helper()
+func encode(tb testing.TB, codec kgo.CompressionCodec, kind int16, values ...[]byte) []byte {
+	tb.Helper()
 	var raw []byte
 	for i, v := range values {
 		r := kmsg.Record{OffsetDelta: int32(i), Key: []byte("k"), Value: v, Headers: []kmsg.Header{{Key: "h", Value: nil}}}
@@ -161,11 +161,11 @@ func encode(t testing.TB, codec kgo.CompressionCodec, kind int16, values ...[]by
 	if kind != 0 {
 		c, err := kgo.DefaultCompressor(codec)
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		out, used := c.Compress(new(bytes.Buffer), raw)
 		if int16(used) != kind {
-			t.Fatalf("used codec %d, want %d", used, kind)
+			tb.Fatalf("used codec %d, want %d", used, kind)
 		}
 		raw = bytes.Clone(out)
 	}
@@ -217,7 +217,7 @@ func TestSnappyJava(t *testing.T) {
 		t.Fatal(err)
 	}
 	checkRecords(t, b, records)
-	for cut := range len(framed) {
+	for cut := range framed {
 		if cut%97 != 0 && cut > 64 {
 			continue
 		}
@@ -354,8 +354,8 @@ type zeros struct{}
 func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
 // bomb is 1 GiB of zeros, compressed.
-func bomb(t testing.TB, codec record.Codec) []byte {
-	t.Helper()
+func bomb(tb testing.TB, codec record.Codec) []byte {
+	tb.Helper()
 	const size = 1 << 30
 	var buf bytes.Buffer
 	var w io.WriteCloser
@@ -377,10 +377,10 @@ func bomb(t testing.TB, codec record.Codec) []byte {
 	case record.None:
 	}
 	if _, err := io.CopyN(w, zeros{}, size); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if err := w.Close(); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return buf.Bytes()
 }
@@ -417,8 +417,8 @@ func TestBombs(t *testing.T) {
 }
 
 // prefixed is a bomb that begins with a record whose value is as long as the limit lets it.
-func prefixed(t testing.TB, codec record.Codec) []byte {
-	t.Helper()
+func prefixed(tb testing.TB, codec record.Codec) []byte {
+	tb.Helper()
 	body := []byte{0, 0, 0, 1}
 	body = binary.AppendVarint(body, 64<<20-16)
 	head := append(binary.AppendVarint(nil, 64<<20), body...)
@@ -428,18 +428,18 @@ func prefixed(t testing.TB, codec record.Codec) []byte {
 		w := gzip.NewWriter(&buf)
 		_, _ = w.Write(head)
 		_ = w.Close()
-		return append(buf.Bytes(), bomb(t, codec)...)
+		return append(buf.Bytes(), bomb(tb, codec)...)
 	case record.LZ4:
 		var buf bytes.Buffer
 		w := lz4.NewWriter(&buf)
 		_, _ = w.Write(head)
 		_ = w.Close()
-		return append(buf.Bytes(), bomb(t, codec)...)
+		return append(buf.Bytes(), bomb(tb, codec)...)
 	case record.Zstd:
 		w, _ := zstd.NewWriter(nil)
-		return append(w.EncodeAll(head, nil), bomb(t, codec)...)
+		return append(w.EncodeAll(head, nil), bomb(tb, codec)...)
 	case record.Snappy:
-		all := bomb(t, codec)
+		all := bomb(tb, codec)
 		block := snappy.Encode(nil, head)
 		out := append(bytes.Clone(all[:16]), binary.BigEndian.AppendUint32(nil, uint32(len(block)))...)
 		return append(append(out, block...), all[16:]...)
@@ -569,6 +569,7 @@ func BenchmarkBuilder(b *testing.B) {
 }
 
 func seeds(f *testing.F) {
+	f.Helper()
 	for _, codec := range codecs {
 		f.Add([]byte(build(f, codec, []record.Record{{Timestamp: 3, Key: []byte("k"), Value: bytes.Repeat([]byte("v"), 300), Headers: []record.Header{{Key: "é", Value: []byte{}}}}, {Timestamp: 4}})))
 	}

@@ -64,7 +64,7 @@ func (b Batch) decompressed(limit int) ([]byte, error) {
 	if !codec.known() {
 		return nil, fmt.Errorf("%w %d", ErrCodec, codec)
 	}
-	d := decompressors.Get().(*decompressor) //nolint:forcetypeassert // the pool holds nothing else
+	d := decompressors.Get().(*decompressor) //nolint:errcheck,forcetypeassert // the pool holds nothing else
 	defer d.release()
 	r, err := d.open(codec, b[HeaderSize:], limit)
 	if err != nil {

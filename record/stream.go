@@ -249,13 +249,13 @@ func (s *stream) text(n int64) error {
 
 // walkCompressed checks the records of a compressed batch and returns the walker's findings.
 func walkCompressed(codec Codec, p []byte, first int64, count, limit int) (walker, error) {
-	d := decompressors.Get().(*decompressor) //nolint:forcetypeassert // the pool holds nothing else
+	d := decompressors.Get().(*decompressor) //nolint:errcheck,forcetypeassert // the pool holds nothing else
 	defer d.release()
 	r, err := d.open(codec, p, limit)
 	if err != nil {
 		return walker{}, err
 	}
-	s := streams.Get().(*stream) //nolint:forcetypeassert // the pool holds nothing else
+	s := streams.Get().(*stream) //nolint:errcheck,forcetypeassert // the pool holds nothing else
 	s.walker, s.src, s.start, s.end, s.total, s.limit, s.ended = walker{first: first}, r, 0, 0, 0, limit, false
 	err = s.walk(count)
 	if err == nil && d.src.Len() > 0 && codec != Snappy {

@@ -1,6 +1,9 @@
 package record
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // minRecord is the length of the shortest record: one byte for each of its seven fields.
 const minRecord = 7
@@ -32,7 +35,7 @@ func Validate(p []byte, l Limits) (Batch, error) {
 	case size < int64(len(p)):
 		return nil, invalidf("%d bytes after the end of the batch", int64(len(p))-size)
 	}
-	b := Batch(p[:len(p):len(p)])
+	b := Batch(slices.Clip(p))
 	if err := b.CheckCRC(); err != nil {
 		return nil, err
 	}

@@ -43,9 +43,9 @@ func varint32(p []byte, i int) (value, next int) {
 	return int(v), next
 }
 
-func unzigzag(u uint64) int64 { return int64(u>>1) ^ -int64(u&1) } //nolint:gosec // the encoding wraps on purpose
+func unzigzag(u uint64) int64 { return int64(u>>1) ^ -int64(u&1) }
 
-func zigzag(v int64) uint64 { return uint64(v<<1) ^ uint64(v>>63) } //nolint:gosec // the encoding wraps on purpose
+func zigzag(v int64) uint64 { return uint64(v<<1) ^ uint64(v>>63) }
 
 func appendVarint(p []byte, v int64) []byte {
 	u := zigzag(v)
