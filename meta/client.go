@@ -45,6 +45,10 @@ type Config struct {
 	Clock   clock.Clock
 	Random  io.Reader
 	Logger  *slog.Logger
+	// LowestRevision and EtcdCluster are what Client.Seen said in an earlier life of the data directory, 0 when nothing is
+	// remembered. An etcd that lies below, or is another one, is refused with ErrRestored.
+	LowestRevision Revision
+	EtcdCluster    uint64
 }
 
 // Client reads and changes the cluster's metadata. Its methods may be called from any goroutine.
@@ -53,7 +57,8 @@ type Config struct {
 // planned anew from a fresh read: the revisions compared make sure that at most one copy ever applies, and the read tells
 // whether an earlier one did.
 type Client struct {
-	kv     KV
+	kv     KV // the guard
+	guard  *guard
 	keys   Keys
 	name   string
 	clock  clock.Clock
@@ -73,10 +78,11 @@ func New(c Config) (*Client, error) {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Client{kv: c.KV, keys: NewKeys(c.Cluster), name: c.Cluster, clock: c.Clock, random: c.Random, logger: c.Logger}, nil
+	guard := newGuard(c.KV, c.LowestRevision, c.EtcdCluster)
+	return &Client{kv: guard, guard: guard, keys: NewKeys(c.Cluster), name: c.Cluster, clock: c.Clock, random: c.Random, logger: c.Logger, ids: newProducerBlock()}, nil
 }
 
-// KV is the store below.
+// KV is the store below, behind a guard that notices when it goes back in time.
 func (c *Client) KV() KV { return c.kv }
 
 // Keys names the cluster's keys.
@@ -105,6 +111,9 @@ func (c *Client) EnsureCluster(ctx context.Context, want string) (ClusterInfo, e
 		}
 		id = drawn.String()
 	}
+	if _, err := c.kv.Status(ctx); err != nil { // compares etcd's own id
+		return ClusterInfo{}, fmt.Errorf("read or make the cluster's id: %w", err)
+	}
 	key := c.keys.Cluster()
 	value := encodeJSON(clusterValue{Version: valueVersion, ID: id, Generation: 1, Created: c.clock.Now().UTC().Format(time.RFC3339)})
 	result, err := c.kv.Txn(ctx, Txn{If: []Compare{IfAbsent(key)}, Then: []Op{PutOp(key, value)}, Else: []Op{GetOp(key)}})
@@ -124,28 +133,56 @@ func (c *Client) EnsureCluster(ctx context.Context, want string) (ClusterInfo, e
 	return ClusterInfo{ID: v.ID, Generation: v.Generation}, nil
 }
 
-// retry plans and sends a change until attempt says that it is decided. An attempt that fails with an error of the outcome
-// is repeated after a pause; one that says final is not.
+// retry plans and sends a change until attempt says that it is decided. An attempt that failed with an error has an unknown
+// outcome and is repeated after a pause, unless repeating it is of no use; one that was refused is repeated at once, since
+// somebody else's change was the reason, and after a pause when that goes on.
+//
+// Each attempt plans anew from a fresh read. That is safe where every plan compares the revision of a key that it puts or
+// deletes: at most one of the copies on their way can apply, and what is planned after it starts from what it did.
 func (c *Client) retry(ctx context.Context, what string, attempt func() (final bool, err error)) error {
-	wait := 20 * time.Millisecond
-	for {
+	wait := retryFirst
+	for refused := 0; ; {
 		final, err := attempt()
 		if final {
 			return err
 		}
-		if err != nil {
-			c.logger.Debug(what+"; the outcome is not known, looking again", "cause", err)
-			if ctx.Err() != nil {
-				return fmt.Errorf("%s: %w", what, err)
+		if err == nil {
+			if refused++; refused < refusedAtOnce && ctx.Err() == nil {
+				continue
 			}
-			t := c.clock.NewTimer(wait)
-			select {
-			case <-t.C():
-			case <-ctx.Done():
-				t.Stop()
-				return fmt.Errorf("%s: %w (%w)", what, err, ctx.Err())
-			}
-			wait = min(2*wait, time.Second)
+			err = errors.New("others keep changing the same keys")
+		} else if hopeless(err) {
+			return fmt.Errorf("%s: %w", what, err)
+		}
+		if ctx.Err() != nil {
+			return fmt.Errorf("%s: %w", what, err)
+		}
+		c.logger.DebugContext(ctx, what+"; trying again", "cause", err)
+		t := c.clock.NewTimer(wait)
+		select {
+		case <-t.C():
+		case <-ctx.Done():
+			t.Stop()
+			return fmt.Errorf("%s: %w (%w)", what, err, ctx.Err())
+		}
+		wait = min(2*wait, retryLongest)
+	}
+}
+
+// How a change is repeated.
+const (
+	retryFirst    = 20 * time.Millisecond
+	retryLongest  = time.Second
+	refusedAtOnce = 8
+)
+
+// hopeless tells of errors that stay whatever is tried: what is stored cannot be read, the request cannot be sent, the
+// lease is gone, or etcd is another one. A full etcd is not hopeless: it is worth waiting for, as long as the caller does.
+func hopeless(err error) bool {
+	for _, kind := range []error{ErrFormat, ErrTooLarge, ErrLeaseGone, ErrRestored, ErrFutureRevision} {
+		if errors.Is(err, kind) {
+			return true
 		}
 	}
+	return false
 }

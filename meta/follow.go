@@ -1,6 +1,7 @@
 package meta
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // LoadIndex reads the index of an object whose record does not carry it, and checks it against the record.
@@ -25,21 +28,26 @@ type Follower struct {
 	view    *view
 	moved   chan struct{} // closed and replaced at every revision
 	broken  error         // ended by itself
-	waiting int           // callers of WaitFor
+	waiting int           // callers of WaitFor that do not have their revision yet
+	wanted  chan struct{} // holds a value when waiting went up
 
 	cancel context.CancelFunc
 	done   chan struct{}
 }
 
-// stalled is how long the watch may be silent while somebody waits for a revision, before the follower lists to learn
-// whether the revision only touched other prefixes.
-const stalled = 500 * time.Millisecond
+// How a follower learns the revision when nothing happens under its prefix.
+const (
+	askAfter       = 5 * time.Millisecond   // since somebody waits
+	askEvery       = 500 * time.Millisecond // while somebody waits
+	asksUnanswered = 10                     // before the watch is made anew
+	loadsAtOnce    = 16                     // indexes read from objects
+)
 
 // Follow starts a follower and returns when it has read a revision that is not older than the call. onChange is called after
 // each applied revision, one at a time; it must not block. ctx is the follower's life.
 func (c *Client) Follow(ctx context.Context, load LoadIndex, onChange func(Revision)) (*Follower, error) {
 	ctx, cancel := context.WithCancel(ctx)
-	f := &Follower{client: c, load: load, onChange: onChange, moved: make(chan struct{}), cancel: cancel, done: make(chan struct{})}
+	f := &Follower{client: c, load: load, onChange: onChange, moved: make(chan struct{}), wanted: make(chan struct{}, 1), cancel: cancel, done: make(chan struct{})}
 	if err := f.list(ctx); err != nil {
 		cancel()
 		return nil, err
@@ -63,8 +71,6 @@ func (f *Follower) list(ctx context.Context) error {
 	for i, kv := range kvs {
 		change.Events[i] = Event{Type: EventPut, KV: kv}
 	}
-	// Records last, so that deleted topics are known when their blocks are indexed.
-	slices.SortStableFunc(change.Events, func(a, b Event) int { return rank(f.client.keys, a) - rank(f.client.keys, b) })
 	loaded, err := f.loadRecords(ctx, change)
 	if err != nil {
 		return err
@@ -73,12 +79,6 @@ func (f *Follower) list(ctx context.Context) error {
 	if err := v.apply(change, loaded); err != nil {
 		return err
 	}
-	for p, log := range v.logs {
-		log.sort(p)
-	}
-	for _, t := range v.topics {
-		v.topicsRev = max(v.topicsRev, t.Revision)
-	}
 	f.mu.Lock()
 	if f.view != nil {
 		if revision < f.view.revision {
@@ -86,9 +86,9 @@ func (f *Follower) list(ctx context.Context) error {
 			return fmt.Errorf("%w: etcd was at revision %d and is at %d now", ErrRestored, f.view.revision, revision)
 		}
 		v.topicsRev = max(v.topicsRev, f.view.topicsRev+1) // a deletion may hide in the gap
-		for p, log := range v.logs {
-			if old := f.view.logs[p]; old != nil {
-				log.end = max(log.end, old.end)
+		for p, old := range f.view.logs {
+			if _, kept := v.byID[p.Topic]; kept {
+				v.log(p).inherit(p, old)
 			}
 		}
 	}
@@ -98,16 +98,10 @@ func (f *Follower) list(ctx context.Context) error {
 	return nil
 }
 
-func rank(k Keys, e Event) int {
-	if strings.HasPrefix(e.KV.Key, k.prefix+dirL0) {
-		return 1
-	}
-	return 0
-}
-
-// loadRecords decodes the L0 records that a revision put.
+// loadRecords decodes the L0 records that a revision put, and reads the indexes that they leave in their objects.
 func (f *Follower) loadRecords(ctx context.Context, change Change) (map[string]*L0Record, error) {
 	var out map[string]*L0Record
+	var elsewhere []*L0Record
 	for _, e := range change.Events {
 		if e.Type != EventPut || !strings.HasPrefix(e.KV.Key, f.client.keys.prefix+dirL0) {
 			continue
@@ -117,16 +111,24 @@ func (f *Follower) loadRecords(ctx context.Context, change Change) (map[string]*
 			return nil, err
 		}
 		if !r.Inline {
-			if r.Index, err = f.load(ctx, r); err != nil {
-				return nil, fmt.Errorf("load the index of object %s: %w", r.Object, err)
-			}
+			elsewhere = append(elsewhere, r)
 		}
 		if out == nil {
 			out = make(map[string]*L0Record)
 		}
 		out[e.KV.Key] = r
 	}
-	return out, nil
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(loadsAtOnce)
+	for _, r := range elsewhere {
+		group.Go(func() (err error) {
+			if r.Index, err = f.load(ctx, r); err != nil {
+				return fmt.Errorf("load the index of object %s: %w", r.Object, err)
+			}
+			return nil
+		})
+	}
+	return out, group.Wait()
 }
 
 func (k Keys) decodeRecord(kv KeyValue) (*L0Record, error) {
@@ -154,7 +156,7 @@ func (f *Follower) run(ctx context.Context) {
 		case errors.Is(err, ErrFormat), errors.Is(err, ErrRestored):
 			f.fail(err)
 			return
-		case errors.Is(err, ErrCompacted), errors.Is(err, errStalled):
+		case errors.Is(err, ErrCompacted):
 			if err = f.list(ctx); errors.Is(err, ErrFormat) || errors.Is(err, ErrRestored) {
 				f.fail(err)
 				return
@@ -176,7 +178,7 @@ func (f *Follower) run(ctx context.Context) {
 	}
 }
 
-// errStalled: somebody waits for a revision that the watch does not bring.
+// errStalled: somebody waits for a revision, and the watch does not even say how far it is.
 var errStalled = errors.New("watch is silent")
 
 // watch applies revisions until something ends it.
@@ -186,38 +188,67 @@ func (f *Follower) watch(ctx context.Context) error {
 		return err
 	}
 	defer w.Close()
+	watching, cancel := context.WithCancelCause(ctx)
+	asking := make(chan struct{})
+	go func() {
+		defer close(asking)
+		f.ask(watching, cancel, w)
+	}()
+	defer func() {
+		cancel(nil)
+		<-asking
+	}()
 	for {
-		next, cancel := context.WithCancel(ctx)
-		timer := f.client.clock.NewTimer(stalled)
-		silent := make(chan struct{})
-		go func() {
-			defer close(silent)
-			for {
-				select {
-				case <-timer.C():
-					if f.awaited() {
-						cancel()
-						return
-					}
-					timer.Reset(stalled)
-				case <-next.Done():
-					return
-				}
+		change, err := w.Next(watching)
+		if err != nil {
+			if cause := context.Cause(watching); cause != nil && ctx.Err() == nil {
+				return cause
 			}
-		}()
-		change, err := w.Next(next)
-		late := next.Err() != nil && ctx.Err() == nil
-		cancel()
-		timer.Stop()
-		<-silent
-		switch {
-		case late && err != nil:
-			return errStalled
-		case err != nil:
 			return err
 		}
 		if err := f.apply(ctx, change); err != nil {
 			return err
+		}
+	}
+}
+
+// ask asks the watch how far it is while somebody waits for a revision, since a revision may have touched other prefixes only.
+// A watch that does not answer is ended, and so is every watch of an etcd that went back in time.
+func (f *Follower) ask(ctx context.Context, end context.CancelCauseFunc, w Watcher) {
+	timer := f.client.clock.NewTimer(askEvery)
+	defer timer.Stop()
+	timer.Stop()
+	at, soon, unanswered := f.Revision(), false, 0
+	for {
+		select {
+		case <-f.wanted: // what is wanted comes by itself, most of the time: it is asked for after a moment
+			if !soon {
+				timer.Reset(askAfter)
+				soon = true
+			}
+		case <-timer.C():
+			if now := f.Revision(); now != at || !f.awaited() {
+				at, unanswered = now, 0
+			} else if !soon {
+				unanswered++
+			}
+			soon = false
+			if !f.awaited() {
+				continue
+			}
+			if unanswered > asksUnanswered {
+				end(errStalled)
+				return
+			}
+			if err := w.RequestProgress(ctx); err != nil && ctx.Err() == nil {
+				f.client.logger.DebugContext(ctx, "ask how far the watch is", "cause", err)
+			}
+			timer.Reset(askEvery)
+		case <-f.client.guard.restored:
+			end(f.client.guard.cause)
+			return
+		case <-ctx.Done():
+			return
 		}
 	}
 }
@@ -280,8 +311,11 @@ func (f *Follower) Revision() Revision {
 	return f.view.revision
 }
 
-// WaitFor returns when the follower has reached a revision.
+// WaitFor returns when the follower has reached a revision, or cannot any more.
 func (f *Follower) WaitFor(ctx context.Context, revision Revision) error {
+	if f.Revision() >= revision {
+		return nil
+	}
 	f.mu.Lock()
 	f.waiting++
 	f.mu.Unlock()
@@ -290,6 +324,10 @@ func (f *Follower) WaitFor(ctx context.Context, revision Revision) error {
 		f.waiting--
 		f.mu.Unlock()
 	}()
+	select {
+	case f.wanted <- struct{}{}:
+	default:
+	}
 	for {
 		f.mu.RLock()
 		at, moved, broken := f.view.revision, f.moved, f.broken
@@ -303,6 +341,9 @@ func (f *Follower) WaitFor(ctx context.Context, revision Revision) error {
 		select {
 		case <-moved:
 		case <-f.done:
+			if err := f.Err(); err != nil {
+				return err
+			}
 			return fmt.Errorf("%w: the index has ended at revision %d", ErrUnavailable, at)
 		case <-ctx.Done():
 			return fmt.Errorf("wait for revision %d, now at %d: %w", revision, at, ctx.Err())
@@ -407,11 +448,7 @@ func (f *Follower) Lookup(p Partition, offset int64) (Block, bool) {
 	if log == nil {
 		return Block{}, false
 	}
-	b, ok := log.lookup(offset)
-	if !ok {
-		return Block{}, false
-	}
-	return Block{L0Entry: b.entry, Object: b.record.Object}, true
+	return log.lookup(offset)
 }
 
 // LookupTime finds the first block with a record whose timestamp (ms, as producers set it) is this one or later.
@@ -422,16 +459,11 @@ func (f *Follower) LookupTime(p Partition, timestampMs int64) (Block, bool) {
 	if log == nil {
 		return Block{}, false
 	}
-	for _, b := range log.blocks { // timestamps are the producers' and follow no order
-		if b.entry.MaxTimestamp >= timestampMs {
-			return Block{L0Entry: b.entry, Object: b.record.Object}, true
-		}
-	}
-	return Block{}, false
+	return log.lookupTime(timestampMs)
 }
 
-// Producers is the committed state of a partition's idempotent producers: of each the last ProducerRanges batches, in
-// offset order.
+// Producers is the committed state of a partition's idempotent producers: of each the last ProducerRanges batches, by
+// producer id and offset.
 func (f *Follower) Producers(p Partition) []L0Producer {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
@@ -439,11 +471,7 @@ func (f *Follower) Producers(p Partition) []L0Producer {
 	if log == nil {
 		return nil
 	}
-	var out []L0Producer
-	for _, list := range log.producers {
-		out = append(out, list...)
-	}
-	return out
+	return log.batches()
 }
 
 // Records lists the records of a node, by incarnation and sequence as their keys sort. The records are shared and read only.
@@ -457,13 +485,7 @@ func (f *Follower) Records(node NodeID) []*L0Record {
 		}
 	}
 	slices.SortFunc(out, func(a, b *L0Record) int {
-		if a.Incarnation != b.Incarnation {
-			if a.Incarnation < b.Incarnation {
-				return -1
-			}
-			return 1
-		}
-		return int(int64(a.Seq) - int64(b.Seq))
+		return cmp.Or(cmp.Compare(a.Incarnation, b.Incarnation), cmp.Compare(a.Seq, b.Seq))
 	})
 	return out
 }

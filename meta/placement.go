@@ -2,7 +2,6 @@ package meta
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 )
@@ -30,9 +29,6 @@ func (c *Client) LeadEverything(ctx context.Context, reg Registration) (Revision
 		}
 		result, err := c.kv.Txn(ctx, txn)
 		if err != nil || !result.Succeeded {
-			if errors.Is(err, ErrLeaseGone) {
-				return true, err
-			}
 			return false, err
 		}
 		at = result.Revision
@@ -49,12 +45,12 @@ type placementState struct {
 	topics     []Topic
 	assigned   map[NodeID]Assignment
 	released   map[NodeID]map[Partition]Epoch
-	nodes      map[NodeID]NodeInfo
+	registered map[NodeID]Revision // mod revisions of nodes/<id>
 }
 
 func (c *Client) readPlacement(ctx context.Context) (placementState, error) {
 	s := placementState{
-		assigned: make(map[NodeID]Assignment), released: make(map[NodeID]map[Partition]Epoch), nodes: make(map[NodeID]NodeInfo),
+		assigned: make(map[NodeID]Assignment), released: make(map[NodeID]map[Partition]Epoch), registered: make(map[NodeID]Revision),
 	}
 	for _, dir := range []string{"placement", "controller", dirTopics, dirAssign, dirRelease, dirNodes} {
 		kvs, revision, err := c.kv.Range(ctx, c.keys.prefix+dir, s.revision)
@@ -88,7 +84,7 @@ func (s *placementState) take(k Keys, dir string, kv KeyValue) (err error) {
 	case dir == dirRelease:
 		s.released[NodeID(name)], err = decodeRelease(kv)
 	case dir == dirNodes:
-		s.nodes[NodeID(name)], err = decodeNode(NodeID(name), kv)
+		s.registered[NodeID(name)] = kv.Mod
 	}
 	return err
 }
@@ -97,6 +93,9 @@ func (s *placementState) take(k Keys, dir string, kv KeyValue) (err error) {
 // do. Pure.
 func planLead(k Keys, s placementState, reg Registration) (Txn, error) {
 	txn := Txn{If: []Compare{{Key: k.Placement()}, {Key: k.Controller()}, IfMod(k.Node(reg.Node), reg.NodeRev)}}
+	if s.registered[reg.Node] != reg.NodeRev {
+		return Txn{}, fmt.Errorf("incarnation %s of node %s is not registered any more: %w", reg.Incarnation, reg.Node, ErrLeaseGone)
+	}
 	controls := false
 	if s.controller != nil {
 		var v controllerValue
@@ -162,8 +161,9 @@ func planLead(k Keys, s placementState, reg Registration) (Txn, error) {
 	}
 	if changed {
 		value := encodeAssignment(reg.Disk, epochs)
-		if len(value) > maxAssignBytes {
-			return Txn{}, fmt.Errorf("%w: the assignment of node %s takes %d bytes, more than %d: it leads too many partitions", ErrInvalidTopic, reg.Node, len(value), maxAssignBytes)
+		if len(value) > maxAssignBytes || len(epochs) > maxAssigned {
+			return Txn{}, fmt.Errorf("%w: node %s would lead %d partitions in %d bytes of metadata; %d and %d are allowed: delete topics, or make them with fewer partitions",
+				ErrInvalidTopic, reg.Node, len(epochs), len(value), maxAssigned, maxAssignBytes)
 		}
 		txn.Then = append(txn.Then, PutOp(k.Assign(reg.Node), value), nextPlacement(k, s.placement))
 	}

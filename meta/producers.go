@@ -3,17 +3,19 @@ package meta
 import (
 	"context"
 	"errors"
-	"sync"
+	"fmt"
 )
 
 // producerBlockSize is how many producer ids one transaction takes.
 const producerBlockSize = 1000
 
-// producerBlock is what is left of the block that this process took: next <= id < end.
+// producerBlock is what is left of the block that this process took: next <= id < end. Whoever holds the token may look.
 type producerBlock struct {
-	mu        sync.Mutex
+	token     chan struct{}
 	next, end int64
 }
+
+func newProducerBlock() producerBlock { return producerBlock{token: make(chan struct{}, 1)} }
 
 // retryable tells whether reading again may help.
 func retryable(err error) bool {
@@ -24,8 +26,12 @@ func retryable(err error) bool {
 // is left behind, so ids may be skipped but never repeat.
 func (c *Client) NextProducerID(ctx context.Context) (int64, error) {
 	b := &c.ids
-	b.mu.Lock()
-	defer b.mu.Unlock()
+	select {
+	case b.token <- struct{}{}:
+		defer func() { <-b.token }()
+	case <-ctx.Done():
+		return 0, fmt.Errorf("take a producer id: %w", ctx.Err())
+	}
 	if b.next == b.end {
 		key := c.keys.ProducersNext()
 		err := c.retry(ctx, "take a block of producer ids", func() (bool, error) {

@@ -2,7 +2,6 @@ package meta
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 )
@@ -23,13 +22,22 @@ type Registration struct {
 // Register makes an incarnation known, by one transaction that writes nodes/<id> on a new lease and heads/<id>. From then on
 // no commit of an earlier incarnation of the node can succeed, however late it arrives. It takes over at once from an
 // incarnation with the same disk, whose directory the caller holds locked; a live one with another disk is a *HeldError.
-// nodes/<id> is written once per incarnation, here.
-func (c *Client) Register(ctx context.Context, info NodeInfo, ttl time.Duration) (Registration, error) {
+// nodes/<id> is written once per incarnation, here: an incarnation that was registered before is refused with ErrLeaseGone.
+func (c *Client) Register(ctx context.Context, info NodeInfo, ttl time.Duration) (out Registration, err error) {
 	lease, err := c.kv.Grant(ctx, ttl)
 	if err != nil {
 		return Registration{}, fmt.Errorf("take a lease: %w", err)
 	}
-	out := Registration{Node: info.ID, Disk: info.Disk, Incarnation: info.Incarnation, Lease: lease}
+	defer func() {
+		if err == nil || ctx.Err() != nil {
+			return
+		}
+		// A copy of the transaction that is still on its way fails without the lease; if this fails the lease ends by itself.
+		if gone := c.kv.Revoke(ctx, lease); gone != nil {
+			c.logger.DebugContext(ctx, "give back the lease of a registration that failed", "cause", gone)
+		}
+	}()
+	out = Registration{Node: info.ID, Disk: info.Disk, Incarnation: info.Incarnation, Lease: lease}
 	nodeKey, headKey := c.keys.Node(info.ID), c.keys.Head(info.ID)
 	err = c.retry(ctx, "register node "+string(info.ID), func() (bool, error) {
 		read, err := c.kv.Txn(ctx, Txn{Then: []Op{GetOp(nodeKey), GetOp(headKey)}})
@@ -43,7 +51,7 @@ func (c *Client) Register(ctx context.Context, info NodeInfo, ttl time.Duration)
 			if err != nil {
 				return true, err
 			}
-			if held.Incarnation == info.Incarnation { // an earlier attempt of ours
+			if held.Incarnation == info.Incarnation && node.Lease == lease && head != nil { // an earlier attempt of ours
 				out.NodeRev, out.HeadRev, out.Revision = node.Mod, head.Mod, read.Revision
 				return true, nil
 			}
@@ -58,9 +66,10 @@ func (c *Client) Register(ctx context.Context, info NodeInfo, ttl time.Duration)
 			if err != nil {
 				return true, err
 			}
-			if before.Incarnation != info.Incarnation {
-				out.PreviousHead = &before
+			if before.Incarnation == info.Incarnation {
+				return true, fmt.Errorf("incarnation %s of node %s was registered before and has ended: %w", info.Incarnation, info.ID, ErrLeaseGone)
 			}
+			out.PreviousHead = &before
 			next.WAL = before.WAL
 			headRev = head.Mod
 		}
@@ -69,7 +78,7 @@ func (c *Client) Register(ctx context.Context, info NodeInfo, ttl time.Duration)
 			Then: []Op{PutLeasedOp(nodeKey, encodeNode(info), lease), PutOp(headKey, encodeHead(next))},
 		})
 		if err != nil || !result.Succeeded {
-			return errors.Is(err, ErrLeaseGone), err
+			return false, err
 		}
 		out.NodeRev, out.HeadRev, out.Revision = result.Revision, result.Revision, result.Revision
 		return true, nil

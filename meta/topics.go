@@ -3,6 +3,8 @@ package meta
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 )
 
 // CreateTopic makes a topic. A name that is taken is ErrTopicExists. Its partitions have no leader yet; see LeadEverything.
@@ -18,15 +20,27 @@ func (c *Client) CreateTopic(ctx context.Context, name string, partitions int32,
 		return Topic{}, err
 	}
 	topic := Topic{Name: name, ID: id, Partitions: partitions, Config: config, Created: c.clock.Now()}
-	key := c.keys.Topic(name)
+	// The mark of its deletion stands in the way of a late copy, which would bring back a topic that was deleted since.
+	key, deleted := c.keys.Topic(name), c.keys.Deleted(id)
+	txn := Txn{
+		If:   []Compare{IfAbsent(key), IfAbsent(deleted)},
+		Then: []Op{PutOp(key, encodeTopic(topic))},
+		Else: []Op{GetOp(key), GetOp(deleted)},
+	}
 	err = c.retry(ctx, "create topic "+name, func() (bool, error) {
-		result, err := c.kv.Txn(ctx, Txn{If: []Compare{IfAbsent(key)}, Then: []Op{PutOp(key, encodeTopic(topic))}, Else: []Op{GetOp(key)}})
+		result, err := c.kv.Txn(ctx, txn)
 		if err != nil {
 			return false, err
 		}
 		if result.Succeeded {
 			topic.Revision, topic.CreateRevision = result.Revision, result.Revision
 			return true, nil
+		}
+		if result.Gets[1] != nil {
+			return true, fmt.Errorf("%w: %s was deleted while it was made", ErrUnknownTopic, name)
+		}
+		if result.Gets[0] == nil {
+			return false, nil
 		}
 		found, err := decodeTopic(name, *result.Gets[0])
 		if err != nil {
@@ -103,7 +117,7 @@ func (c *Client) AddPartitions(ctx context.Context, name string, total int32) (T
 	}
 	tried := false
 	return c.changeTopic(ctx, name, func(t *Topic) (bool, error) {
-		if t.Partitions == total && tried {
+		if t.Partitions >= total && tried { // by an earlier copy of ours, or by somebody who asked for as many
 			return false, nil
 		}
 		if t.Partitions >= total {
@@ -167,7 +181,8 @@ func planDelete(k Keys, s placementState, t Topic) Txn {
 			nextPlacement(k, s.placement),
 		},
 	}
-	for node, a := range s.assigned {
+	for _, node := range slices.Sorted(maps.Keys(s.assigned)) {
+		a := s.assigned[node]
 		kept := make(map[Partition]Epoch, len(a.Epochs))
 		for p, e := range a.Epochs {
 			if p.Topic != t.ID {

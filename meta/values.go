@@ -170,6 +170,8 @@ const (
 	releaseVersion = 1
 	// maxAssignBytes caps the value of assign/<node>.
 	maxAssignBytes = 256 << 10
+	// maxAssigned caps the partitions in one value: a run of 10,000 takes three bytes, so bytes alone bound no memory.
+	maxAssigned = 200_000
 )
 
 // encodeAssignment packs what a node leads:
@@ -224,8 +226,8 @@ func (d *decoder) epochs() map[Partition]Epoch {
 			first := int32(d.uint(MaxPartitions))
 			count := int32(d.uint(MaxPartitions))
 			epoch := Epoch(d.uint(math.MaxInt32))
-			if d.err == nil && (first+count > MaxPartitions || epoch < 1) {
-				d.fail("partitions %d to %d at epoch %d", first, first+count-1, epoch)
+			if d.err == nil && (count < 1 || first+count > MaxPartitions || epoch < 1 || len(out)+int(count) > maxAssigned) {
+				d.fail("%d partitions from %d on at epoch %d", count, first, epoch)
 			}
 			if d.err != nil {
 				return nil

@@ -1,7 +1,9 @@
 package meta
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"sort"
 	"strings"
@@ -39,10 +41,18 @@ type partitionLog struct {
 	producers map[int64][]L0Producer
 }
 
+// indexedBlock is a block by reference: a million of them take 24 MB beside their records.
 type indexedBlock struct {
-	entry  L0Entry
+	base   int64 // of the entry: what lookups compare
 	record *L0Record
+	entry  int32 // of the record's index
 }
+
+func (b indexedBlock) at() *L0Entry { return &b.record.Index.Entries[b.entry] }
+
+func (b indexedBlock) end() int64 { return b.base + int64(b.at().Count) }
+
+func (b indexedBlock) block() Block { return Block{L0Entry: *b.at(), Object: b.record.Object} }
 
 func newView(keys Keys) *view {
 	return &view{
@@ -80,7 +90,7 @@ func (v *view) apply(change Change, loaded map[string]*L0Record) error {
 		}
 	}
 	v.index(gone, added)
-	v.revision = change.Revision
+	v.revision = max(v.revision, change.Revision)
 	return nil
 }
 
@@ -104,7 +114,7 @@ func (v *view) applyPlain(rest string, e Event) (err error) {
 				v.dropLogs(old.ID)
 			}
 		}
-		v.topicsRev = e.KV.Mod
+		v.topicsRev = max(v.topicsRev, e.KV.Mod)
 		if !put {
 			return nil
 		}
@@ -158,51 +168,59 @@ func (v *view) dropLogs(id TopicID) {
 	}
 }
 
-// index brings the logs of the partitions in gone and added up to date.
+// index brings the logs of the partitions in gone and added up to date. Blocks of topics that are not there (any more) are
+// left out: a topic is made in an earlier revision than the first block of it, and a record that is shared with other topics
+// outlives its deletion.
 func (v *view) index(gone map[*L0Record]bool, added []*L0Record) {
-	touched := make(map[Partition]bool)
+	touched := make(map[Partition]bool) // to be put in order and checked as a whole
 	for r := range gone {
-		for _, e := range r.Index.Entries {
-			if !r.Excludes(e.Where()) {
-				touched[e.Where()] = true
+		for n := range r.Index.Entries {
+			if p := r.Index.Entries[n].Where(); !touched[p] && v.logs[p] != nil && !r.Excludes(p) {
+				touched[p] = true
+				v.logs[p].blocks = slices.DeleteFunc(v.logs[p].blocks, func(b indexedBlock) bool { return gone[b.record] })
 			}
 		}
 	}
-	for p := range touched {
-		if log := v.logs[p]; log != nil {
-			log.blocks = slices.DeleteFunc(log.blocks, func(b indexedBlock) bool { return gone[b.record] })
-		}
-	}
-	appended := make(map[Partition]bool)
+	appended := make(map[Partition]int) // blocks that were there before
 	for _, r := range added {
-		for _, e := range r.Index.Entries {
+		for n := range r.Index.Entries {
+			e := &r.Index.Entries[n]
 			p := e.Where()
-			if r.Excludes(p) || v.deleted[p.Topic] {
+			if !v.indexes(r, p) {
 				continue
 			}
 			log := v.log(p)
-			if n := len(log.blocks); n > 0 && log.blocks[n-1].entry.BaseOffset > e.BaseOffset {
+			if _, ok := appended[p]; !ok {
+				appended[p] = len(log.blocks)
+			}
+			if e.BaseOffset < log.end {
 				touched[p] = true
 			}
-			log.blocks = append(log.blocks, indexedBlock{entry: e, record: r})
-			appended[p] = true
+			if n := len(log.blocks); n > 0 && log.blocks[n-1].base >= e.BaseOffset {
+				touched[p] = true
+			}
+			log.blocks = append(log.blocks, indexedBlock{base: e.BaseOffset, record: r, entry: int32(n)})
 		}
 		for _, q := range r.Index.Producers {
-			if !r.Excludes(q.Where()) && !v.deleted[q.Topic] {
+			if v.indexes(r, q.Where()) {
 				v.log(q.Where()).remember(q)
 			}
 		}
 	}
 	for p := range touched {
-		if log := v.logs[p]; log != nil {
-			log.sort(p)
-		}
+		v.logs[p].sort(p)
 	}
-	for p := range appended {
+	for p, from := range appended {
 		if !touched[p] {
-			v.logs[p].extend(p)
+			v.logs[p].check(p, from, v.logs[p].end)
 		}
 	}
+}
+
+// indexes tells whether a record's blocks of a partition are part of the log.
+func (v *view) indexes(r *L0Record, p Partition) bool {
+	_, known := v.byID[p.Topic]
+	return known && !v.deleted[p.Topic] && !r.Excludes(p)
 }
 
 func (v *view) log(p Partition) *partitionLog {
@@ -216,34 +234,32 @@ func (v *view) log(p Partition) *partitionLog {
 
 // sort puts the blocks in order and checks that they join.
 func (l *partitionLog) sort(p Partition) {
-	slices.SortFunc(l.blocks, func(a, b indexedBlock) int {
-		switch {
-		case a.entry.BaseOffset < b.entry.BaseOffset:
-			return -1
-		case a.entry.BaseOffset > b.entry.BaseOffset:
-			return 1
-		}
-		return 0
-	})
+	slices.SortFunc(l.blocks, func(a, b indexedBlock) int { return cmp.Compare(a.base, b.base) })
 	l.hole = nil
 	l.check(p, 0, 0)
 }
 
-// extend checks blocks that were put behind the others.
-func (l *partitionLog) extend(p Partition) {
-	from := sort.Search(len(l.blocks), func(i int) bool { return l.blocks[i].entry.BaseOffset >= l.end })
-	l.check(p, from, l.end)
-}
-
+// check looks at the blocks from a place on, the first of which must begin at an offset, and moves the end.
 func (l *partitionLog) check(p Partition, from int, at int64) {
 	for _, b := range l.blocks[from:] {
-		if b.entry.BaseOffset != at && l.hole == nil {
-			l.hole = fmt.Errorf("the log of topic %s partition %d does not join: offset %d is followed by %d in object %s",
-				p.Topic, p.Partition, at-1, b.entry.BaseOffset, b.record.Object)
+		if b.base != at && l.hole == nil {
+			l.hole = fmt.Errorf("the log of topic %s partition %d does not join: offset %d is expected where %d stands in object %s",
+				p.Topic, p.Partition, at, b.base, b.record.Object)
 		}
-		at = b.entry.End()
+		at = b.end()
+	}
+	if at < l.end && l.hole == nil {
+		l.hole = fmt.Errorf("the log of topic %s partition %d has lost its end: no record holds offsets %d to %d", p.Topic, p.Partition, at, l.end-1)
 	}
 	l.end = max(l.end, at)
+}
+
+// inherit takes over from the log as it was known before: an end never goes back.
+func (l *partitionLog) inherit(p Partition, old *partitionLog) {
+	if old.end > l.end {
+		l.end = old.end
+		l.sort(p)
+	}
 }
 
 // remember keeps the last batches of a producer, in offset order. What is known already is not counted twice.
@@ -264,10 +280,30 @@ func (l *partitionLog) remember(q L0Producer) {
 const ProducerRanges = 5
 
 // lookup finds the block that holds an offset.
-func (l *partitionLog) lookup(offset int64) (indexedBlock, bool) {
-	i := sort.Search(len(l.blocks), func(i int) bool { return l.blocks[i].entry.End() > offset })
-	if i == len(l.blocks) || l.blocks[i].entry.BaseOffset > offset {
-		return indexedBlock{}, false
+func (l *partitionLog) lookup(offset int64) (Block, bool) {
+	i := sort.Search(len(l.blocks), func(i int) bool { return l.blocks[i].base > offset }) - 1
+	if i < 0 || l.blocks[i].end() <= offset {
+		return Block{}, false
 	}
-	return l.blocks[i], true
+	return l.blocks[i].block(), true
+}
+
+// lookupTime finds the first block with a record of this time or later. Timestamps are the producers' and follow no order,
+// so it looks at one after the other.
+func (l *partitionLog) lookupTime(timestampMs int64) (Block, bool) {
+	for _, b := range l.blocks {
+		if b.at().MaxTimestamp >= timestampMs {
+			return b.block(), true
+		}
+	}
+	return Block{}, false
+}
+
+// batches lists the producers' last batches, by producer and offset.
+func (l *partitionLog) batches() []L0Producer {
+	var out []L0Producer
+	for _, id := range slices.Sorted(maps.Keys(l.producers)) {
+		out = append(out, l.producers[id]...)
+	}
+	return out
 }
