@@ -112,14 +112,14 @@ func (p *Producer) stream(first *batch) (answers int, err error) {
 			return answers, err
 		case <-p.ctx.Done():
 			stop()
-			_ = <-ended
+			<-ended //nolint:errcheck // why it ended is known: we ended it
 			return answers, p.ctx.Err()
 		}
 	}
 	// After io.EOF the reason is at the receiving end, and there already or about to be.
 	if !errors.Is(err, io.EOF) {
 		stop()
-		_ = <-ended
+		<-ended //nolint:errcheck // why it ended is known: we ended it
 		return answers, err
 	}
 	return answers, <-ended
