@@ -87,7 +87,7 @@ var (
 )
 
 func newDemoShop(seed uint64) *demoShop {
-	r := rand.New(rand.NewPCG(seed, seed)) //nolint:gosec // a story, not a secret
+	r := rand.New(rand.NewPCG(seed, seed))
 	return &demoShop{
 		random:    r,
 		customers: rand.NewZipf(r, 1.1, 4, demoCustomers-1),
@@ -135,7 +135,7 @@ func (s *demoShop) place(now time.Time) *demoOrder {
 	cents := 0
 	for range 1 + s.random.IntN(4) {
 		product := s.products.Uint64()
-		price := 199 + int(product*2654435761%19800) //nolint:gosec // below 20,000
+		price := 199 + int(product*2654435761%19800)
 		quantity := 1 + s.random.IntN(3)
 		cents += price * quantity
 		o.Items = append(o.Items, demoItem{SKU: fmt.Sprintf("p%03d", product), Quantity: quantity, Price: float64(price) / 100})

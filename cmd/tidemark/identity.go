@@ -122,13 +122,13 @@ func (d *dataDir) write(name, text string) error {
 	return nil
 }
 
-// remember returns what a file says; when it says nothing, make's text is written first.
-func (d *dataDir) remember(name string, make func() (string, error)) (string, error) {
+// remember returns what a file says; when it says nothing, first's text is written.
+func (d *dataDir) remember(name string, first func() (string, error)) (string, error) {
 	text, err := d.read(name)
 	if err != nil || text != "" {
 		return text, err
 	}
-	if text, err = make(); err != nil {
+	if text, err = first(); err != nil {
 		return "", err
 	}
 	return text, d.write(name, text)
@@ -171,4 +171,4 @@ func draw(random io.Reader, bytes int) (string, error) {
 }
 
 // systemRandom is the randomness of everything outside tests.
-var systemRandom io.Reader = rand.Reader
+var systemRandom = rand.Reader

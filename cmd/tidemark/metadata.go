@@ -20,7 +20,9 @@ func openMetadata(ctx context.Context, cfg serverConfig, data *dataDir, logger *
 		if err != nil {
 			return metadata{}, fail(exitFailed, "its log lines name the cause; the data directory is kept as it is", "start the embedded etcd: %w", err)
 		}
-		return metadata{kv: meta.NewEtcd(server.Client), where: cfg.metadataName(), close: server.Close}, nil
+		return metadata{
+			kv: server.KV(), where: cfg.metadataName(), reclaim: server.Reclaim, failed: server.Err(), close: server.Close,
+		}, nil
 	}
 	where := cfg.metadataName()
 	client, err := meta.DialEtcd(cfg.etcd)

@@ -48,7 +48,11 @@ type processDeps struct {
 type metadata struct {
 	kv    meta.KV
 	where string // for people
-	close func() error
+	// reclaim gives free space of the database back; nil when others operate it.
+	reclaim func(context.Context) error
+	// failed delivers what ended the store by itself; nil when others operate it.
+	failed <-chan error
+	close  func() error
 }
 
 // nodeProcess is one node with everything around it: locked data directory, port, telemetry, metadata store, object store.
@@ -138,7 +142,7 @@ func keepFailure(err, more error) error {
 	if more == nil {
 		return err
 	}
-	if f := (*failure)(nil); errors.As(err, &f) {
+	if f, ok := errors.AsType[*failure](err); ok {
 		return &failure{code: f.code, next: f.next, err: fmt.Errorf("%w; then %w", f.err, more)}
 	}
 	return errors.Join(err, more)
@@ -168,6 +172,8 @@ func (p *nodeProcess) bring(ctx context.Context) {
 		if cause := node.Err(); cause != nil {
 			p.failed <- stoppedByItself(cause)
 		}
+	case cause := <-p.meta.failed:
+		p.failed <- fail(exitFailed, "start it again when that is mended: what was acknowledged is kept", "%s stopped: %w", p.meta.where, cause)
 	case err := <-p.server.failed():
 		if err != nil {
 			p.failed <- fmt.Errorf("serve HTTP: %w", err)
@@ -179,8 +185,7 @@ func (p *nodeProcess) bring(ctx context.Context) {
 // stoppedByItself gives the end of a node its next step.
 func stoppedByItself(cause error) error {
 	next := "its log names the cause; start it again when that is mended: what was acknowledged is kept"
-	var held *meta.HeldError
-	if errors.As(cause, &held) {
+	if _, held := errors.AsType[*meta.HeldError](cause); held {
 		next = "another data directory holds this node's name: stop that node, or give this one another name with --node-id"
 	}
 	return fail(exitFailed, next, "the node stopped: %w", cause)
@@ -233,6 +238,8 @@ func (p *nodeProcess) try(ctx context.Context) (*ingest.Node, error) {
 			return nil, err
 		}
 		p.meta = &m
+		history := meta.NewCompactor(meta.CompactorConfig{KV: m.kv, Clock: p.deps.clock, Logger: p.deps.logger, Reclaim: m.reclaim})
+		p.work.Go(func() { history.Run(ctx) })
 	}
 	client, err := meta.New(meta.Config{
 		KV: p.meta.kv, Cluster: p.cfg.cluster, Clock: p.deps.clock, Random: p.deps.random, Logger: p.deps.logger,
@@ -243,7 +250,7 @@ func (p *nodeProcess) try(ctx context.Context) (*ingest.Node, error) {
 	etcdCtx, cancel := context.WithTimeout(ctx, etcdAttempt)
 	defer cancel()
 	info, err := client.EnsureCluster(etcdCtx, p.id.cluster)
-	if foreign := (*meta.ForeignClusterError)(nil); errors.As(err, &foreign) {
+	if foreign, ok := errors.AsType[*meta.ForeignClusterError](err); ok {
 		return nil, fail(exitFailed, "start it with the etcd and --cluster of its own cluster, or with another --data-dir",
 			"data directory %s is of cluster %s, but %s holds cluster %s", p.cfg.dataDir, foreign.Want, p.meta.where, foreign.Have)
 	}
@@ -259,7 +266,7 @@ func (p *nodeProcess) try(ctx context.Context) (*ingest.Node, error) {
 		}
 	}
 	if err := tier.ClaimBucket(storeCtx, p.store, info.ID); err != nil {
-		if foreign := (*tier.ForeignError)(nil); errors.As(err, &foreign) {
+		if _, foreign := errors.AsType[*tier.ForeignError](err); foreign {
 			return nil, fail(exitFailed, "give --store a bucket or prefix of its own", "object store %s: %w", p.cfg.storeURL(), err)
 		}
 		return nil, fmt.Errorf("use the object store %s: %w", p.cfg.storeURL(), err)

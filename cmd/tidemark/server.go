@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -117,7 +118,7 @@ func (s *server) routes(services drainable, o serverOptions) http.Handler {
 	mux.HandleFunc("GET /readyz", probe(o.ready, "ready"))
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		fmt.Fprintln(w, "Tidemark. Services answer Connect, gRPC, gRPC-Web and JSON here; see also /readyz, /healthz and /metrics.")
+		answerLine(w, "Tidemark. Services answer Connect, gRPC, gRPC-Web and JSON here; see also /readyz, /healthz and /metrics.")
 	})
 	return mux
 }
@@ -129,12 +130,15 @@ func probe(check func() error, well string) http.HandlerFunc {
 		w.Header().Set("Cache-Control", "no-store")
 		if err := check(); err != nil {
 			w.WriteHeader(http.StatusServiceUnavailable)
-			fmt.Fprintln(w, oneLine(err.Error()))
+			answerLine(w, oneLine(err.Error()))
 			return
 		}
-		fmt.Fprintln(w, well)
+		answerLine(w, well)
 	}
 }
+
+// answerLine ends an answer; the only error is a client that is gone.
+func answerLine(w io.Writer, text string) { _, _ = io.WriteString(w, text+"\n") }
 
 // healthChecker answers gRPC health checks from readiness.
 type healthChecker struct {
@@ -147,10 +151,11 @@ func (c healthChecker) Check(_ context.Context, r *grpchealth.CheckRequest) (*gr
 	if r.Service != "" && !slices.Contains(c.names, r.Service) {
 		return nil, connect.NewError(connect.CodeNotFound, fmt.Errorf("unknown service %.200q", r.Service))
 	}
+	status := grpchealth.StatusServing
 	if c.ready() != nil {
-		return &grpchealth.CheckResponse{Status: grpchealth.StatusNotServing}, nil
+		status = grpchealth.StatusNotServing
 	}
-	return &grpchealth.CheckResponse{Status: grpchealth.StatusServing}, nil
+	return &grpchealth.CheckResponse{Status: status}, nil
 }
 
 // recoverPanics is the last net: one line in the log, an error for the client, and the process goes on.

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"crypto/tls"
 	"errors"
 	"io"
 	"log/slog"
@@ -19,7 +18,6 @@ import (
 	"connectrpc.com/connect"
 	"connectrpc.com/grpchealth"
 	"connectrpc.com/grpcreflect"
-	"golang.org/x/net/http2"
 )
 
 // fakeServices answers /v1/… and remembers that it was drained.
@@ -81,7 +79,7 @@ func startTestServer(t *testing.T, handler http.HandlerFunc) *testServer {
 		panicked: func(context.Context) { ts.panics.Add(1) },
 	})
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 5*time.Second)
 		defer cancel()
 		if err := ts.close(ctx); err != nil {
 			t.Error(err)
@@ -166,7 +164,7 @@ func TestHostAndOrigin(t *testing.T) {
 			t.Fatal(err)
 		}
 		resp.Body.Close()
-		if resp.StatusCode != 403 {
+		if resp.StatusCode != http.StatusForbidden {
 			t.Errorf("status %d", resp.StatusCode)
 		}
 	})
@@ -213,13 +211,9 @@ func TestProbes(t *testing.T) {
 
 // plainHTTP2 speaks HTTP/2 without TLS, as gRPC clients do.
 func plainHTTP2() *http.Client {
-	return &http.Client{Transport: &http2.Transport{
-		AllowHTTP: true,
-		DialTLSContext: func(ctx context.Context, network, addr string, _ *tls.Config) (net.Conn, error) {
-			var d net.Dialer
-			return d.DialContext(ctx, network, addr)
-		},
-	}}
+	two := new(http.Protocols)
+	two.SetUnencryptedHTTP2(true)
+	return &http.Client{Transport: &http.Transport{Protocols: two}}
 }
 
 func TestHealthAndReflection(t *testing.T) {
