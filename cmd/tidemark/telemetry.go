@@ -89,7 +89,8 @@ func newTelemetry(ctx context.Context, environ []string, node, zone string, logg
 	t := &telemetry{
 		meters: sdkmetric.NewMeterProvider(options...),
 		handler: promhttp.HandlerFor(registry, promhttp.HandlerOpts{
-			ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelWarn), ErrorHandling: promhttp.ContinueOnError, DisableCompression: true,
+			// Mostly scrapers that went away.
+			ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelDebug), ErrorHandling: promhttp.ContinueOnError, DisableCompression: true,
 		}),
 	}
 	t.shutdown = append(t.shutdown, t.meters.Shutdown)
