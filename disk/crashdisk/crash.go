@@ -28,16 +28,30 @@ func (f *FS) Crash(keep Keep, seed uint64) *FS {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.stopped = true
-	copied := cloner{}
-	out := New()
-	out.root, out.capacity, out.now = copied.inode(f.root), f.capacity, f.now
-	journal := copied.journal(f.journal)
-	random := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // a test's dice
-	taken, _ := journal.split(journal.survivors(keep, random))
+	out := f.copy()
+	random := rand.New(rand.NewPCG(seed, 0))
+	taken, _ := out.journal.split(out.journal.survivors(keep, random))
+	out.journal = nil
 	for _, c := range taken {
 		c.apply(durableNames)
 	}
 	out.root.settle(keep, random)
+	return out
+}
+
+// Copy returns the file system as it is, with what is pending, as a process finds it that starts after another has ended:
+// without handles, locks and faults. The two go separate ways.
+func (f *FS) Copy() *FS {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.copy()
+}
+
+func (f *FS) copy() *FS {
+	copied := cloner{}
+	out := New()
+	out.root, out.capacity, out.now = copied.inode(f.root), f.capacity, f.now
+	out.journal = copied.journal(f.journal)
 	return out
 }
 

@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"path"
+	"strings"
 	"sync"
 	"testing"
 
@@ -278,12 +279,12 @@ func (s *suite) readDir() {
 	s.ok(s.fs.MkdirAll(s.path("ab")))
 	list, err = s.fs.ReadDir(s.dir)
 	s.ok(err)
-	got := ""
+	var got strings.Builder
 	for _, e := range list {
-		got += fmt.Sprintf("%s:%d:%v ", e.Name, e.Size, e.Dir)
+		fmt.Fprintf(&got, "%s:%d:%v ", e.Name, e.Size, e.Dir)
 	}
-	if want := "B:1:false a:1:false a-:2:false a.x:3:false ab:0:true b:1:false "; got != want {
-		s.Errorf("got %s, want %s", got, want)
+	if want := "B:1:false a:1:false a-:2:false a.x:3:false ab:0:true b:1:false "; got.String() != want {
+		s.Errorf("got %s, want %s", got.String(), want)
 	}
 }
 

@@ -6,17 +6,17 @@ import (
 )
 
 var (
-	// ErrFailed: a write or sync failed before. Nothing may be assumed about what was not synced; the log only closes.
+	// ErrFailed says that a write or sync failed before. Nothing may be assumed about what was not synced; the log only closes.
 	ErrFailed = errors.New("the log has failed and only closes")
-	// ErrClosed: the log is closed.
+	// ErrClosed says that the log is closed.
 	ErrClosed = errors.New("the log is closed")
-	// ErrRolledBack: the log ends below what others know to have been durable: an older copy of the disk, or an empty one.
+	// ErrRolledBack says that the log ends below what others know to have been durable: an older copy of the disk, or an empty one.
 	ErrRolledBack = errors.New("the log on disk is older than what it acknowledged")
-	// ErrVersion: written by another release in a format that this one does not read.
+	// ErrVersion says that the log was written by another release in a format that this one does not read.
 	ErrVersion = errors.New("unknown version of the log")
-	// ErrTooLarge: a batch is larger than Config.MaxFrameBytes. The call appended nothing; the log goes on.
+	// ErrTooLarge says that a batch is larger than Config.MaxFrameBytes. The call appended nothing; the log goes on.
 	ErrTooLarge = errors.New("batch is too large for the log")
-	// ErrTrimmed: the position lies in a file that was trimmed.
+	// ErrTrimmed says that the position lies in a file that was trimmed.
 	ErrTrimmed = errors.New("position was trimmed")
 )
 

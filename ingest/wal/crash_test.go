@@ -1,0 +1,309 @@
+package wal
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/tidemark-io/tidemark/disk"
+	"github.com/tidemark-io/tidemark/disk/crashdisk"
+)
+
+// history is what a log was told, and what it promised.
+type history struct {
+	appended []entry // those whose Append returned nil
+	pending  []entry // of the Append under way, or of one that failed: each may be there or not, in order
+	durable  LSN     // the greatest that a Sync or Open promised
+	trimmed  LSN     // the greatest that a Trim was told
+}
+
+// life runs a script on a log until something fails: appends of all sizes, syncs, rolls, trims, a restart.
+func (h *history) life(config Config, number, groups int) (err error) {
+	l, err := Open(config)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if closeErr := l.Close(); err == nil {
+			err = closeErr
+		}
+		if err == nil {
+			h.durable = l.End()
+		}
+	}()
+	if err := h.check(l); err != nil {
+		if errors.Is(err, crashdisk.ErrStopped) || errors.Is(err, crashdisk.ErrInjected) || errors.Is(err, disk.ErrNoSpace) {
+			return err // could not be read
+		}
+		return &brokenPromiseError{err}
+	}
+	for n := range groups {
+		number := number*1000 + n*10
+		frames := []Frame{frameOf(number, n*37%300)}
+		switch n % 4 {
+		case 1:
+			frames = append(frames, frameOf(number+1, 0), frameOf(number+2, 120))
+		case 2:
+			frames = append(frames, frameOf(number+1, n%3*700))
+		}
+		at := make([]LSN, len(frames))
+		h.pending = nil
+		end := l.End()
+		for _, f := range frames {
+			h.pending = append(h.pending, entry{end, f})
+			end += LSN(frameHeaderSize + len(f.Batch))
+		}
+		if err := l.Append(frames, at); err != nil {
+			return err
+		}
+		h.appended, h.pending = append(h.appended, h.pending...), nil
+		if n%3 == 2 {
+			synced, err := l.Sync()
+			if err != nil {
+				return err
+			}
+			h.durable = max(h.durable, synced)
+		}
+		if n%5 == 4 {
+			h.trimmed = max(h.trimmed, l.Synced()/2)
+			if err := l.Trim(h.trimmed); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// brokenPromiseError is what no fault excuses.
+type brokenPromiseError struct{ error }
+
+// check compares a log that was just opened with the history, and settles what was open: what is there is durable now.
+func (h *history) check(l *Log) error {
+	if l.Start() > h.trimmed {
+		return fmt.Errorf("starts at %d, trimmed were %d", l.Start(), h.trimmed)
+	}
+	all := append(append([]entry(nil), h.appended...), h.pending...)
+	if _, err := checkHolds(l, all, h.durable); err != nil {
+		return err
+	}
+	kept := 0
+	for kept < len(all) && all[kept].at < l.End() {
+		kept++
+	}
+	h.appended, h.pending, h.durable = all[:kept:kept], nil, l.End()
+	return nil
+}
+
+func (h *history) clone() *history {
+	return &history{
+		appended: append([]entry(nil), h.appended...), pending: append([]entry(nil), h.pending...), durable: h.durable, trimmed: h.trimmed,
+	}
+}
+
+type crash struct {
+	keep crashdisk.Keep
+	seed uint64
+}
+
+var crashes = []crash{
+	{crashdisk.KeepNone, 0}, {crashdisk.KeepAll, 0}, {crashdisk.KeepHalf, 1}, {crashdisk.KeepHalf, 2}, {crashdisk.KeepHalf, 3},
+}
+
+// faults are the ways in which one call goes wrong.
+var faults = map[string]crashdisk.Fault{
+	"error":        {},
+	"errorAfter":   {Done: true},
+	"torn":         {Torn: true},
+	"power":        {Stop: true},
+	"powerAfter":   {Stop: true, Done: true},
+	"powerTorn":    {Stop: true, Torn: true},
+	"noSpace":      {Err: disk.ErrNoSpace},
+	"noSpaceTorn":  {Err: disk.ErrNoSpace, Torn: true},
+	"noSpaceAfter": {Err: disk.ErrNoSpace, Done: true},
+}
+
+// TestEveryCallFails lets every call of a log's two lives go wrong in every way, ends the process or the machine there, and
+// opens the log again: what was promised is there.
+func TestEveryCallFails(t *testing.T) {
+	for name, fault := range faults {
+		t.Run(name, func(t *testing.T) {
+			for call := 1; ; call++ {
+				fsys := crashdisk.New()
+				fault.Call = call
+				fsys.FailOn(fault)
+				config := Config{FS: fsys, Dir: testDir, FileBytes: 1500}
+				h := &history{}
+				err := h.life(config, 1, 14)
+				if err == nil {
+					err = h.life(config, 2, 6)
+				}
+				var broken *brokenPromiseError
+				if errors.As(err, &broken) {
+					t.Fatalf("call %d (%s): %v", call, fsys.Failed(), err)
+				}
+				if fsys.Failed() == "" {
+					if err != nil {
+						t.Fatal(err)
+					}
+					break // every call has failed once
+				}
+				if !fault.Stop {
+					// The process ends, the machine goes on.
+					again := h.clone()
+					config.FS = fsys.Copy()
+					if err := again.life(config, 3, 3); err != nil {
+						t.Fatalf("call %d (%s), then a restart: %v", call, fsys.Failed(), err)
+					}
+				}
+				for _, c := range crashes {
+					again := h.clone()
+					config.FS = fsys.Crash(c.keep, c.seed)
+					if err := again.life(config, 3, 3); err != nil {
+						t.Fatalf("call %d (%s), then a crash that keeps %v, seed %d: %v", call, fsys.Failed(), c.keep, c.seed, err)
+					}
+				}
+			}
+		})
+	}
+}
+
+// TestCrashInRecovery lets the power go at every call of a recovery, and of the recovery from that, and so on.
+func TestCrashInRecovery(t *testing.T) {
+	base := crashdisk.New()
+	h := &history{}
+	base.FailOn(crashdisk.Fault{Op: crashdisk.Write, Name: "*", Call: 60, Torn: true, Stop: true})
+	_ = h.life(Config{FS: base, Dir: testDir, FileBytes: 1500}, 1, 30) //nolint:errcheck // the power goes somewhere in it
+	for _, c := range crashes {
+		fsys := base.Crash(c.keep, c.seed)
+		again := h.clone()
+		for call := 1; ; call++ {
+			fsys.FailOn(crashdisk.Fault{Call: call, Stop: true, Torn: true, Done: call%2 == 0})
+			err := again.life(Config{FS: fsys, Dir: testDir, FileBytes: 1500}, 2, 0)
+			var broken *brokenPromiseError
+			if errors.As(err, &broken) {
+				t.Fatalf("keep %v, call %d: %v", c.keep, call, err)
+			}
+			if err == nil {
+				break
+			}
+			if !errors.Is(err, crashdisk.ErrStopped) {
+				t.Fatalf("keep %v, call %d: %v", c.keep, call, err)
+			}
+			fsys = fsys.Crash(crashdisk.KeepHalf, uint64(call))
+		}
+		if err := again.life(Config{FS: fsys.Crash(crashdisk.KeepNone, 0), Dir: testDir, FileBytes: 1500}, 3, 3); err != nil {
+			t.Fatalf("keep %v: %v", c.keep, err)
+		}
+	}
+}
+
+// TestFullDisk: a full disk refuses appends, which go on when there is room; a restart meanwhile needs room for what is there.
+func TestFullDisk(t *testing.T) {
+	fsys := crashdisk.New()
+	fsys.SetCapacity(4000)
+	config := Config{FS: fsys, Dir: testDir, FileBytes: 1500}
+	l := mustOpen(t, config)
+	var written []entry
+	at := make([]LSN, 1)
+	var full error
+	for n := 0; full == nil; n++ {
+		if full = l.Append([]Frame{frameOf(n, 200)}, at); full == nil {
+			written = append(written, entry{at[0], frameOf(n, 200)})
+		}
+	}
+	if !errors.Is(full, disk.ErrNoSpace) || errors.Is(full, ErrFailed) {
+		t.Fatal(full)
+	}
+	if err := l.Append([]Frame{frameOf(900, 300)}, at); !errors.Is(err, disk.ErrNoSpace) {
+		t.Fatal(err)
+	}
+	if n, err := checkHolds(l, written, mustSync(t, l)); err != nil || n != len(written) {
+		t.Fatal(n, err)
+	}
+	if list, err := fsys.ReadDir(testDir); err != nil || len(list) != 2 {
+		t.Fatalf("%v, %v: an attempt was not cleaned up", list, err)
+	}
+	fsys.SetCapacity(6000)
+	written = append(written, mustAppend(t, l, frameOf(1000, 10))...)
+	mustClose(t, l)
+
+	fsys.SetCapacity(1500*3 + 400) // no room for a whole file, but for the frames of the last
+	l = mustOpen(t, config)
+	if n, err := checkHolds(l, written, l.End()); err != nil || n != len(written) {
+		t.Fatal(n, err)
+	}
+	fsys.SetCapacity(1500*2 + 400)
+	if err := l.Append([]Frame{frameOf(1001, 100)}, at); !errors.Is(err, disk.ErrNoSpace) {
+		t.Fatal(err)
+	}
+	if err := l.Trim(l.End()); err != nil { // what was flushed makes room
+		t.Fatal(err)
+	}
+	written = append(written, mustAppend(t, l, frameOf(1002, 100))...)
+	mustClose(t, l)
+
+	fsys.SetCapacity(1) // not even for those
+	before, err := fsys.ReadDir(testDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(config); !errors.Is(err, disk.ErrNoSpace) {
+		t.Fatal(err)
+	}
+	if after, err := fsys.ReadDir(testDir); err != nil || len(after) != len(before) {
+		t.Fatalf("%v, %v: before %v", after, err, before)
+	}
+	fsys.SetCapacity(0)
+	l = mustOpen(t, config)
+	if n, err := checkHolds(l, written, l.End()); err != nil || n == 0 {
+		t.Fatal(n, err)
+	}
+	mustClose(t, l)
+}
+
+// TestShorterRetry: what a write that ran out of space left is never taken for a frame, though a shorter retry ends right before
+// it; also when it cannot be erased at once.
+func TestShorterRetry(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		faults []crashdisk.Fault
+	}{
+		{"erased", []crashdisk.Fault{{Op: crashdisk.Write, Err: disk.ErrNoSpace, Done: true}}},
+		{"carried", []crashdisk.Fault{
+			{Op: crashdisk.Write, Err: disk.ErrNoSpace, Done: true}, {Op: crashdisk.Write, Err: disk.ErrNoSpace},
+		}},
+		{"carriedTorn", []crashdisk.Fault{
+			{Op: crashdisk.Write, Err: disk.ErrNoSpace, Torn: true}, {Op: crashdisk.Write, Err: disk.ErrNoSpace},
+		}},
+	} {
+		for _, retry := range []int{100, 2000} { // in the same file, or in the next
+			t.Run(fmt.Sprint(c.name, retry), func(t *testing.T) {
+				fsys := crashdisk.New()
+				config := Config{FS: fsys, Dir: testDir, FileBytes: 1500}
+				l := mustOpen(t, config)
+				written := mustAppend(t, l, frameOf(1, 50))
+				for _, f := range c.faults {
+					fsys.FailOn(f)
+				}
+				lost := []Frame{frameOf(2, 100), frameOf(3, 10), frameOf(4, 10), frameOf(5, 10)}
+				if err := l.Append(lost, make([]LSN, 4)); !errors.Is(err, disk.ErrNoSpace) {
+					t.Fatal(err)
+				}
+				written = append(written, mustAppend(t, l, frameOf(6, retry))...)
+				mustSync(t, l)
+				for _, k := range crashes {
+					again := config
+					again.FS = fsys.Crash(k.keep, k.seed)
+					r := mustOpen(t, again)
+					if n, err := checkHolds(r, written, l.End()); err != nil || n != len(written) {
+						t.Fatal(n, err)
+					}
+					if r.Recovery().TornBytes != 0 {
+						t.Fatalf("%+v", r.Recovery())
+					}
+					mustClose(t, r)
+				}
+			})
+		}
+	}
+}
