@@ -336,7 +336,7 @@ func startServices(t *testing.T) *serviceServer {
 	t.Cleanup(func() {
 		services.Close()
 		transport.CloseIdleConnections()
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 5*time.Second)
 		defer cancel()
 		if err := server.Shutdown(ctx); err != nil {
 			t.Errorf("shut down: %v", err)

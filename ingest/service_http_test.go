@@ -94,7 +94,9 @@ func TestPlainProduceByKey(t *testing.T) {
 			if want := record.PartitionForKey(r.Key, 4); int(want) != p {
 				t.Errorf("key %s is in partition %d, want %d", r.Key, p, want)
 			}
-			var v struct{ N int }
+			var v struct {
+				N int `json:"n"`
+			}
 			if err := json.Unmarshal(r.Value, &v); err != nil || v.N < last[string(r.Key)] {
 				t.Errorf("key %s: %d after %d, %v", r.Key, v.N, last[string(r.Key)], err)
 			}

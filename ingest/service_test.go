@@ -341,7 +341,7 @@ func TestPanicEndsOneRequest(t *testing.T) {
 		t.Fatal(err)
 	}
 	resp.Body.Close()
-	if resp.StatusCode != 500 {
+	if resp.StatusCode != http.StatusInternalServerError {
 		t.Errorf("status %d", resp.StatusCode)
 	}
 	s.node.mu.Lock()

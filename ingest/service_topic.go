@@ -198,7 +198,7 @@ func selectPartitions(topic string, states []PartitionState, wanted []int32) ([]
 	for _, number := range slices.Compact(wanted) {
 		i, found := slices.BinarySearchFunc(states, PartitionState{Partition: number}, byNumber)
 		if !found {
-			return nil, unknownPartition(topic, number, int32(len(states))) //nolint:gosec // at most 10,000 partitions
+			return nil, unknownPartition(topic, number, int32(len(states)))
 		}
 		out = append(out, states[i])
 	}

@@ -247,7 +247,7 @@ func (t *Telemetry) Span(ctx context.Context, name string, attributes ...attribu
 	if !t.traced {
 		return ctx, noSpan
 	}
-	return t.tracer.Start(ctx, name, trace.WithAttributes(attributes...))
+	return t.tracer.Start(ctx, name, trace.WithAttributes(attributes...)) //nolint:spancheck // the caller ends it
 }
 
 // noSpan is what Span gives when nothing is traced.
