@@ -97,8 +97,8 @@ func (r *settingRegistry) load(configFile string, environ []string) (layered, er
 		EnvironFunc: func() []string { return environ },
 		TransformFunc: func(name, value string) (string, any) {
 			key := strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(name, envPrefix), "_", "-"))
-			if key == "config" {
-				return "", nil // says where the file is; not a setting of its own
+			if key == "config" || value == "" {
+				return "", nil // config says where the file is; and what is empty is as good as not set
 			}
 			if !slices.Contains(known, key) {
 				// The environment is shared with others: Kubernetes, for one, defines TIDEMARK_PORT and TIDEMARK_SERVICE_HOST

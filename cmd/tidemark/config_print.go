@@ -2,9 +2,9 @@ package main
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 )
 
 type settingInfo struct {
@@ -79,7 +79,7 @@ func (r *settingRegistry) describe(a *app, cmd *cobra.Command) ([]settingInfo, e
 				}
 			}
 			infos = append(infos, i)
-			if i.Origin[:7] != "default" {
+			if !strings.HasPrefix(i.Origin, "default") {
 				break // the value holds whatever the default
 			}
 		}
@@ -95,8 +95,7 @@ func origin(l layered, name string) string {
 }
 
 func (a *app) configOrigin(cmd *cobra.Command) string {
-	f := (*pflag.Flag)(nil)
-	if f = cmd.Flags().Lookup("config"); f != nil && f.Changed {
+	if f := cmd.Flags().Lookup("config"); f != nil && f.Changed {
 		return "flag --config"
 	}
 	if a.configPath() != "" {

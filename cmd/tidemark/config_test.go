@@ -99,7 +99,7 @@ func TestSettingErrors(t *testing.T) {
 func TestNearest(t *testing.T) {
 	names := []string{"topic", "produce", "consume", "serve", "version"}
 	for name, want := range map[string]string{
-		"topics": "topic", "prodcue": "produce", "consum": "consume", "sevre": "serve", "x": "", "cluster": "", "versoin": "version",
+		"topics": "topic", "prodcue": "produce", "consum": "consume", "sevre": "serve", "x": "", "cluster": "", "verson": "version",
 	} {
 		if got := nearest(name, names); got != want {
 			t.Errorf("%s: got %q, want %q", name, got, want)

@@ -48,16 +48,16 @@ func asUsage(err error) error {
 func (a *app) report(ctx context.Context, err error) int {
 	f := a.classify(ctx, err)
 	if text := oneLine(f.Error()); text != "" {
-		a.tell("tidemark: %s\n", text)
+		a.tellf("tidemark: %s\n", text)
 	}
 	if f.next != "" {
-		a.tell("%s\n", oneLine(f.next))
+		a.tellf("%s\n", oneLine(f.next))
 	}
 	return f.code
 }
 
-// tell writes to standard error. There is nobody left to hear that it failed.
-func (a *app) tell(format string, args ...any) { _, _ = fmt.Fprintf(a.stderr, format, args...) }
+// tellf writes to standard error. There is nobody left to hear that it failed.
+func (a *app) tellf(format string, args ...any) { _, _ = fmt.Fprintf(a.stderr, format, args...) }
 
 // oneLine keeps an error on its line, whatever a server put into it.
 func oneLine(s string) string {

@@ -214,7 +214,7 @@ func cutBraces(verb byte, s string) (inner, rest string, err error) {
 // cutTimeLayout splits "go[layout]}…" and "strftime[layout]}…". The layout stands between any number of the same
 // bracket, brace, parenthesis or other byte, such as ##…##, so that it can hold every byte.
 func cutTimeLayout(s string) (style timeStyle, layout, rest string, ok bool, err error) {
-	name := ""
+	var name string
 	switch {
 	case strings.HasPrefix(s, "go"):
 		style, name = timeGo, "go"

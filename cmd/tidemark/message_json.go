@@ -82,7 +82,8 @@ func appendJSONString(dst, b []byte) []byte {
 		if c >= ' ' && c != '"' && c != '\\' && c != 0x7f && c != 0xe2 {
 			continue
 		}
-		width, escape := 1, ""
+		width := 1
+		var escape string
 		switch c {
 		case '"':
 			escape = `\"`

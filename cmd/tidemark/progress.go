@@ -18,11 +18,11 @@ func (a *app) progress(line func() string) (end func()) {
 			select {
 			case <-stop:
 				if shown {
-					a.tell("\r\x1b[K")
+					a.tellf("\r\x1b[K")
 				}
 				return
 			case <-timer.C():
-				a.tell("\r\x1b[K%s", line())
+				a.tellf("\r\x1b[K%s", line())
 				shown = true
 				timer.Reset(500 * time.Millisecond)
 			}

@@ -23,7 +23,7 @@ func readerGone(f *os.File) <-chan struct{} {
 	go func() {
 		for {
 			// No event is asked for: errors and hang-ups are always told.
-			fds := []unix.PollFd{{Fd: int32(f.Fd())}} //nolint:gosec // descriptors are small
+			fds := []unix.PollFd{{Fd: int32(f.Fd())}}
 			n, err := unix.Poll(fds, -1)
 			if errors.Is(err, unix.EINTR) || errors.Is(err, unix.EAGAIN) {
 				continue
