@@ -246,6 +246,25 @@ func TestFaults(t *testing.T) {
 	}
 }
 
+// TestHalfMadeDirectory: directories of a MkdirAll that failed may be there and not be durable, and a second call that finds
+// them does not change that.
+func TestHalfMadeDirectory(t *testing.T) {
+	fsys := crashdisk.New()
+	fsys.FailOn(crashdisk.Fault{Op: crashdisk.MkdirAll, Torn: true})
+	if err := fsys.MkdirAll("/a/b"); !errors.Is(err, crashdisk.ErrInjected) {
+		t.Fatal(err)
+	}
+	must(t, fsys.MkdirAll("/a/b"))
+	if _, err := fsys.Copy().Crash(crashdisk.KeepNone, 0).Stat("/a"); !errors.Is(err, fs.ErrNotExist) {
+		t.Error(err)
+	}
+	must(t, fsys.SyncDir("/"))
+	must(t, fsys.SyncDir("/a"))
+	if _, err := fsys.Crash(crashdisk.KeepNone, 0).Stat("/a/b"); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestCapacity(t *testing.T) {
 	fsys := crashdisk.New()
 	fsys.SetCapacity(10)

@@ -46,7 +46,7 @@ type Fault struct {
 	// Err is what the call reports, ErrInjected when nil; with Stop nobody is left to hear it. A call that fails has no effect,
 	// but that of a Sync is to lose what was pending.
 	Err error
-	// Torn makes the first half of a write take effect.
+	// Torn makes the first half of a write take effect, and leaves the directories of a MkdirAll made but not synced.
 	Torn bool
 	// Done makes the call take effect before it reports the error.
 	Done bool
@@ -59,6 +59,13 @@ func (f *FS) FailOn(fault Fault) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.faults = append(f.faults, fault)
+}
+
+// ClearFaults forgets the faults that have not struck.
+func (f *FS) ClearFaults() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.faults = nil
 }
 
 // Calls is the number of calls so far of methods of disk.FS and disk.File, also of those that failed.
@@ -77,7 +84,7 @@ func (f *FS) Failed() Op {
 
 // call runs an operation under the lock, unless a fault has it otherwise. torn is what a fault with Torn runs instead, and
 // lost what one runs that has no effect; either may be nil.
-func (f *FS) call(op Op, name string, run func() error, torn, lost func()) error {
+func (f *FS) call(op Op, name string, run, torn func() error, lost func()) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.stopped {
@@ -95,7 +102,9 @@ func (f *FS) call(op Op, name string, run func() error, torn, lost func()) error
 			return wrap(op, name, err)
 		}
 	case fault.Torn && torn != nil:
-		torn()
+		if err := torn(); err != nil {
+			return wrap(op, name, err)
+		}
 	case lost != nil && !fault.Stop:
 		lost()
 	}

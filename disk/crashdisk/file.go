@@ -21,7 +21,7 @@ type file struct {
 }
 
 // call checks the handle first.
-func (h *file) call(op Op, run func() error, torn, lost func()) error {
+func (h *file) call(op Op, run, torn func() error, lost func()) error {
 	return h.fs.call(op, h.name, func() error {
 		switch writes := op == Write || op == Allocate || op == Truncate; {
 		case h.closed:
@@ -77,10 +77,11 @@ func (h *file) WriteAt(p []byte, off int64) (n int, err error) {
 		}
 		write(len(p))
 		return nil
-	}, func() {
+	}, func() error {
 		if !h.closed && h.writable {
 			write(len(p) / 2)
 		}
+		return nil
 	}, nil)
 	return n, err
 }

@@ -167,7 +167,7 @@ func (f *FS) room() int64 {
 
 // MkdirAll implements disk.FS.
 func (f *FS) MkdirAll(dir string) error {
-	return f.call(MkdirAll, dir, func() error {
+	mkdir := func(sync bool) error {
 		n := f.root
 		for _, part := range split(dir) {
 			if part == "." {
@@ -180,7 +180,9 @@ func (f *FS) MkdirAll(dir string) error {
 			if child == nil {
 				child = newDir(f.now)
 				f.rename(nameSet{n, part, child})
-				f.syncDir(n)
+				if sync {
+					f.syncDir(n)
+				}
 			}
 			n = child
 		}
@@ -188,7 +190,8 @@ func (f *FS) MkdirAll(dir string) error {
 			return syscall.ENOTDIR
 		}
 		return nil
-	}, nil, nil)
+	}
+	return f.call(MkdirAll, dir, func() error { return mkdir(true) }, func() error { return mkdir(false) }, nil)
 }
 
 // Create implements disk.FS.

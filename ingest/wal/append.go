@@ -17,7 +17,8 @@ const keptBuffer = 16 << 20
 // are with the operating system then, not durable; the batches are not kept.
 //
 // On ErrTooLarge and disk.ErrNoSpace nothing was appended, and the log goes on: on a full disk the caller tries again when
-// there is room. After any other error the log has failed.
+// there is room. After any other error the log has failed. A crash may leave frames of any call, failed or not, that no later
+// Sync has covered; after a Sync only what was appended is there.
 func (l *Log) Append(frames []Frame, at []LSN) error {
 	if len(at) != len(frames) {
 		panic("wal: Append wants a place for every frame")

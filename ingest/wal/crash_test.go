@@ -3,6 +3,7 @@ package wal
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/tidemark-io/tidemark/disk"
@@ -12,9 +13,45 @@ import (
 // history is what a log was told, and what it promised.
 type history struct {
 	appended []entry // those whose Append returned nil
-	pending  []entry // of the Append under way, or of one that failed: each may be there or not, in order
+	tried    []entry // everything that was given to Append at or above durable: a crash may leave any of it
 	durable  LSN     // the greatest that a Sync or Open promised
 	trimmed  LSN     // the greatest that a Trim was told
+}
+
+func (h *history) synced(end LSN) {
+	h.durable = max(h.durable, end)
+	h.tried = slices.DeleteFunc(h.tried, func(e entry) bool { return e.at < h.durable })
+}
+
+// check compares a log that was just opened with the history: below durable it has what was appended, above it a part of what
+// was tried. What is there is durable now.
+func (h *history) check(l *Log) error {
+	if l.Start() > h.trimmed {
+		return fmt.Errorf("starts at %d, trimmed were %d", l.Start(), h.trimmed)
+	}
+	got, err := replayed(l)
+	if err != nil {
+		return err
+	}
+	want := slices.DeleteFunc(slices.Clone(h.appended), func(e entry) bool { return e.at >= h.durable })
+	for _, e := range got {
+		if e.at >= h.durable {
+			if !slices.ContainsFunc(h.tried, func(t entry) bool { return t.at == e.at && sameFrame(t.frame, e.frame) }) {
+				return fmt.Errorf("the frame at %d was never given to Append there", e.at)
+			}
+			want = append(want, e)
+		}
+	}
+	if _, err := checkHolds(l, want, h.durable); err != nil {
+		return err
+	}
+	h.appended = want
+	h.synced(l.End())
+	return nil
+}
+
+func (h *history) clone() *history {
+	return &history{appended: slices.Clone(h.appended), tried: slices.Clone(h.tried), durable: h.durable, trimmed: h.trimmed}
 }
 
 // life runs a script on a log until something fails: appends of all sizes, syncs, rolls, trims, a restart.
@@ -28,7 +65,7 @@ func (h *history) life(config Config, number, groups int) (err error) {
 			err = closeErr
 		}
 		if err == nil {
-			h.durable = l.End()
+			h.synced(l.End())
 		}
 	}()
 	if err := h.check(l); err != nil {
@@ -47,22 +84,18 @@ func (h *history) life(config Config, number, groups int) (err error) {
 			frames = append(frames, frameOf(number+1, n%3*700))
 		}
 		at := make([]LSN, len(frames))
-		h.pending = nil
-		end := l.End()
-		for _, f := range frames {
-			h.pending = append(h.pending, entry{end, f})
-			end += LSN(frameHeaderSize + len(f.Batch))
-		}
+		entries := placed(l.End(), frames)
+		h.tried = append(h.tried, entries...)
 		if err := l.Append(frames, at); err != nil {
 			return err
 		}
-		h.appended, h.pending = append(h.appended, h.pending...), nil
+		h.appended = append(h.appended, entries...)
 		if n%3 == 2 {
 			synced, err := l.Sync()
 			if err != nil {
 				return err
 			}
-			h.durable = max(h.durable, synced)
+			h.synced(synced)
 		}
 		if n%5 == 4 {
 			h.trimmed = max(h.trimmed, l.Synced()/2)
@@ -77,27 +110,14 @@ func (h *history) life(config Config, number, groups int) (err error) {
 // brokenPromiseError is what no fault excuses.
 type brokenPromiseError struct{ error }
 
-// check compares a log that was just opened with the history, and settles what was open: what is there is durable now.
-func (h *history) check(l *Log) error {
-	if l.Start() > h.trimmed {
-		return fmt.Errorf("starts at %d, trimmed were %d", l.Start(), h.trimmed)
+// placed says where frames stand that are appended at an LSN.
+func placed(at LSN, frames []Frame) []entry {
+	out := make([]entry, len(frames))
+	for n, f := range frames {
+		out[n] = entry{at, f}
+		at += LSN(frameHeaderSize + len(f.Batch))
 	}
-	all := append(append([]entry(nil), h.appended...), h.pending...)
-	if _, err := checkHolds(l, all, h.durable); err != nil {
-		return err
-	}
-	kept := 0
-	for kept < len(all) && all[kept].at < l.End() {
-		kept++
-	}
-	h.appended, h.pending, h.durable = all[:kept:kept], nil, l.End()
-	return nil
-}
-
-func (h *history) clone() *history {
-	return &history{
-		appended: append([]entry(nil), h.appended...), pending: append([]entry(nil), h.pending...), durable: h.durable, trimmed: h.trimmed,
-	}
+	return out
 }
 
 type crash struct {
@@ -122,14 +142,24 @@ var faults = map[string]crashdisk.Fault{
 	"noSpaceAfter": {Err: disk.ErrNoSpace, Done: true},
 }
 
+// newDisk has the directory above the log's, as the node makes it first.
+func newDisk(t *testing.T) *crashdisk.FS {
+	t.Helper()
+	fsys := crashdisk.New()
+	if err := fsys.MkdirAll("/data"); err != nil {
+		t.Fatal(err)
+	}
+	return fsys
+}
+
 // TestEveryCallFails lets every call of a log's two lives go wrong in every way, ends the process or the machine there, and
 // opens the log again: what was promised is there.
 func TestEveryCallFails(t *testing.T) {
 	for name, fault := range faults {
 		t.Run(name, func(t *testing.T) {
 			for call := 1; ; call++ {
-				fsys := crashdisk.New()
-				fault.Call = call
+				fsys := newDisk(t)
+				fault.Call = fsys.Calls() + call
 				fsys.FailOn(fault)
 				config := Config{FS: fsys, Dir: testDir, FileBytes: 1500}
 				h := &history{}
@@ -150,9 +180,14 @@ func TestEveryCallFails(t *testing.T) {
 				if !fault.Stop {
 					// The process ends, the machine goes on.
 					again := h.clone()
-					config.FS = fsys.Copy()
+					next := fsys.Copy()
+					config.FS = next
 					if err := again.life(config, 3, 3); err != nil {
 						t.Fatalf("call %d (%s), then a restart: %v", call, fsys.Failed(), err)
+					}
+					config.FS = next.Crash(crashdisk.KeepNone, 0)
+					if err := again.life(config, 4, 3); err != nil {
+						t.Fatalf("call %d (%s), then a restart and a crash: %v", call, fsys.Failed(), err)
 					}
 				}
 				for _, c := range crashes {
@@ -224,7 +259,7 @@ func TestFullDisk(t *testing.T) {
 		t.Fatalf("%v, %v: an attempt was not cleaned up", list, err)
 	}
 	fsys.SetCapacity(6000)
-	written = append(written, mustAppend(t, l, frameOf(1000, 10))...)
+	written = append(written, mustAppend(t, l, frameOf(1000, 300))...) // in a third file
 	mustClose(t, l)
 
 	fsys.SetCapacity(1500*3 + 400) // no room for a whole file, but for the frames of the last
@@ -306,4 +341,51 @@ func TestShorterRetry(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestRollAfterHalfAnAppend: what could not be erased at once is erased before its file is sealed, so that it does not come
+// back when the next file cannot be made.
+func TestRollAfterHalfAnAppend(t *testing.T) {
+	fsys := crashdisk.New()
+	config := Config{FS: fsys, Dir: testDir, FileBytes: 1500}
+	l := mustOpen(t, config)
+	written := mustAppend(t, l, frameOf(1, 50))
+	fsys.FailOn(crashdisk.Fault{Op: crashdisk.Write, Err: disk.ErrNoSpace, Done: true})
+	fsys.FailOn(crashdisk.Fault{Op: crashdisk.Write, Err: disk.ErrNoSpace})
+	for n, size := range []int{100, 2000} {
+		if n == 1 {
+			fsys.FailOn(crashdisk.Fault{Op: crashdisk.Allocate, Err: disk.ErrNoSpace})
+		}
+		if err := l.Append([]Frame{frameOf(2, size)}, make([]LSN, 1)); !errors.Is(err, disk.ErrNoSpace) {
+			t.Fatal(err)
+		}
+	}
+	for _, k := range crashes {
+		again := config
+		again.FS = fsys.Crash(k.keep, k.seed)
+		r := mustOpen(t, again)
+		if n, err := checkHolds(r, written, l.End()); err != nil || n != 1 || r.End() != l.End() {
+			t.Fatal(n, err)
+		}
+		mustClose(t, r)
+	}
+}
+
+// TestTrimIsForGood: what was trimmed does not come back.
+func TestTrimIsForGood(t *testing.T) {
+	fsys := crashdisk.New()
+	config := Config{FS: fsys, Dir: testDir, FileBytes: 1500}
+	l := mustOpen(t, config)
+	for n := range 20 {
+		mustAppend(t, l, frameOf(n, 200))
+	}
+	if err := l.Trim(l.End()); err != nil {
+		t.Fatal(err)
+	}
+	config.FS = fsys.Crash(crashdisk.KeepNone, 0)
+	r := mustOpen(t, config)
+	if r.Start() != l.Start() || r.Start() == 0 {
+		t.Fatalf("starts at %d, was trimmed to %d", r.Start(), l.Start())
+	}
+	mustClose(t, r)
 }

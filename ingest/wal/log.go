@@ -10,7 +10,7 @@ import (
 	"github.com/tidemark-io/tidemark/disk"
 )
 
-// Config is what a log is told. FS and Dir are needed; the directory is the log's alone.
+// Config is what a log is told. FS and Dir are needed; the directory is the log's alone, and the one above it is durable.
 type Config struct {
 	FS  disk.FS
 	Dir string
