@@ -67,8 +67,25 @@ func (a *app) benchProduce(ctx context.Context, f *benchFlags) error {
 	})
 }
 
+// plan says how many records are sent at most, 0 for no end, and when the run ends at the latest. With a rate, the records
+// that are due in the duration are all sent, however late: to leave those out that a stall held up would be the omission
+// that a rate is there to avoid.
+func (f *benchFlags) plan() (records int64, latest time.Duration, cause error) {
+	if f.rate == 0 {
+		return f.records, f.duration, errBenchDone
+	}
+	records = max(1, int64(f.rate*f.duration.Seconds()))
+	if f.records > 0 {
+		records = min(records, f.records)
+	}
+	return records, 3*f.duration + 10*time.Second, errTooSlow
+}
+
+var errTooSlow = errors.New("the server does not keep up with --rate: the run was given up after three times its duration")
+
 // runBenchProduce drives the producers and fills in r, also when it fails in the middle.
 func (a *app) runBenchProduce(ctx context.Context, f *benchFlags, r *benchReport, o producerOptions) error {
+	records, latest, cause := f.plan()
 	drivers := make([]*benchDriver, 0, f.producers)
 	defer func() {
 		for _, d := range drivers {
@@ -77,29 +94,29 @@ func (a *app) runBenchProduce(ctx context.Context, f *benchFlags, r *benchReport
 		}
 	}()
 	for i := range f.producers {
-		if f.records > 0 && int64(i) >= f.records {
+		if records > 0 && int64(i) >= records {
 			break // no more producers than records: a share of 0 would mean no end
 		}
 		p, err := a.newProducer(ctx, o)
 		if err != nil {
 			return doing(err, "start producer %d", i+1)
 		}
-		share := f.records / int64(f.producers)
-		if int64(i) < f.records%int64(f.producers) {
+		share := records / int64(f.producers)
+		if int64(i) < records%int64(f.producers) {
 			share++
 		}
 		drivers = append(drivers, newBenchDriver(a.clock, p, f, i, share))
 	}
 	begin := a.clock.Now()
 	endProgress := a.progress(func() string {
-		var records int64
+		var done int64
 		for _, d := range drivers {
-			records += d.acknowledged()
+			done += d.acknowledged()
 		}
-		return fmt.Sprintf("%d records, %.0f records/s", records, float64(records)/a.clock.Now().Sub(begin).Seconds())
+		return fmt.Sprintf("%d records, %.0f records/s", done, float64(done)/a.clock.Now().Sub(begin).Seconds())
 	})
 	// run ends with the time, with the interrupt, or with the first record that is refused.
-	run, cancel := context.WithTimeoutCause(ctx, f.duration, errBenchDone)
+	run, cancel := context.WithTimeoutCause(ctx, latest, cause)
 	defer cancel()
 	group, run := errgroup.WithContext(run)
 	for _, d := range drivers {

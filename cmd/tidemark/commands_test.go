@@ -381,6 +381,7 @@ func TestBench(t *testing.T) {
 		t.Errorf("got %+v, %d producers", r, len(s.opened))
 	}
 	newApp().expect(t, 0, "ack         p50", "", "bench", "produce", "--records", "20", "--rate", "2000", "--no-limits")
+	newApp().expect(t, 0, "records     100 in", "", "bench", "produce", "--rate", "1000", "--duration", "100ms", "--no-limits")
 	newApp().expect(t, 0, "records     500 in", "", "bench", "consume", "--records", "500", "--no-limits")
 	if len(s.topics) > 0 {
 		t.Errorf("topics are left: %v", sortedKeys(s.topics))
