@@ -167,8 +167,7 @@ func TestEveryCallFails(t *testing.T) {
 				if err == nil {
 					err = h.life(config, 2, 6)
 				}
-				var broken *brokenPromiseError
-				if errors.As(err, &broken) {
+				if _, ok := errors.AsType[*brokenPromiseError](err); ok {
 					t.Fatalf("call %d (%s): %v", call, fsys.Failed(), err)
 				}
 				if fsys.Failed() == "" {
@@ -207,15 +206,16 @@ func TestCrashInRecovery(t *testing.T) {
 	base := crashdisk.New()
 	h := &history{}
 	base.FailOn(crashdisk.Fault{Op: crashdisk.Write, Name: "*", Call: 60, Torn: true, Stop: true})
-	_ = h.life(Config{FS: base, Dir: testDir, FileBytes: 1500}, 1, 30) //nolint:errcheck // the power goes somewhere in it
+	if err := h.life(Config{FS: base, Dir: testDir, FileBytes: 1500}, 1, 30); !errors.Is(err, crashdisk.ErrStopped) {
+		t.Fatal(err)
+	}
 	for _, c := range crashes {
 		fsys := base.Crash(c.keep, c.seed)
 		again := h.clone()
 		for call := 1; ; call++ {
 			fsys.FailOn(crashdisk.Fault{Call: call, Stop: true, Torn: true, Done: call%2 == 0})
 			err := again.life(Config{FS: fsys, Dir: testDir, FileBytes: 1500}, 2, 0)
-			var broken *brokenPromiseError
-			if errors.As(err, &broken) {
+			if _, ok := errors.AsType[*brokenPromiseError](err); ok {
 				t.Fatalf("keep %v, call %d: %v", c.keep, call, err)
 			}
 			if err == nil {
