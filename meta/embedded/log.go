@@ -3,32 +3,43 @@ package embedded
 import (
 	"context"
 	"log/slog"
+	"slices"
+	"strings"
+	"sync/atomic"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 )
 
-// quietLogger passes warnings on. What etcd calls an error while it is being closed is none.
-func quietLogger(to *slog.Logger) *zap.Logger {
-	if to == nil {
+// bridge is a zap core that writes to slog what etcd has to say. Its warnings are about its own pace and setting, and go out
+// as debug lines; its errors go out as warnings, except those that belong to a clean close or the first start.
+type bridge struct {
+	to      *slog.Logger // nil for silence
+	closing *atomic.Bool // shared by all cores made from one
+	fields  []zapcore.Field
+}
+
+// harmless are the errors of a start that nothing is wrong with.
+var harmless = []string{
+	"failed to update storage version", // a new database has none yet
+}
+
+func (b *bridge) zap() *zap.Logger {
+	if b.to == nil {
 		return zap.NewNop()
 	}
-	return zap.New(&bridge{to: to, level: zapcore.WarnLevel})
+	return zap.New(b)
 }
 
-// bridge is a zap core that writes to slog.
-type bridge struct {
-	to     *slog.Logger
-	level  zapcore.Level
-	fields []zapcore.Field
-}
+// Enabled implements zapcore.Core.
+func (b *bridge) Enabled(l zapcore.Level) bool { return l >= zapcore.WarnLevel }
 
-func (b *bridge) Enabled(l zapcore.Level) bool { return l >= b.level }
-
+// With implements zapcore.Core.
 func (b *bridge) With(fields []zapcore.Field) zapcore.Core {
-	return &bridge{to: b.to, level: b.level, fields: append(append([]zapcore.Field(nil), b.fields...), fields...)}
+	return &bridge{to: b.to, closing: b.closing, fields: slices.Concat(b.fields, fields)}
 }
 
+// Check implements zapcore.Core.
 func (b *bridge) Check(e zapcore.Entry, checked *zapcore.CheckedEntry) *zapcore.CheckedEntry {
 	if b.Enabled(e.Level) {
 		return checked.AddCore(e, b)
@@ -36,22 +47,28 @@ func (b *bridge) Check(e zapcore.Entry, checked *zapcore.CheckedEntry) *zapcore.
 	return checked
 }
 
+// Write implements zapcore.Core.
 func (b *bridge) Write(e zapcore.Entry, fields []zapcore.Field) error {
+	level := slog.LevelDebug
+	if e.Level >= zapcore.ErrorLevel && !b.closing.Load() && !slices.Contains(harmless, e.Message) {
+		level = slog.LevelWarn
+	}
+	ctx := context.Background()
+	if !b.to.Enabled(ctx, level) {
+		return nil
+	}
 	encoder := zapcore.NewMapObjectEncoder()
-	for _, f := range append(append([]zapcore.Field(nil), b.fields...), fields...) {
+	for _, f := range slices.Concat(b.fields, fields) {
 		f.AddTo(encoder)
 	}
-	attributes := make([]any, 0, 2*len(encoder.Fields)+2)
+	attributes := make([]slog.Attr, 0, len(encoder.Fields))
 	for k, v := range encoder.Fields {
-		attributes = append(attributes, k, v)
+		attributes = append(attributes, slog.Any(k, v))
 	}
-	// etcd's warnings are about its own pace; ours to see when something else is slow too.
-	level := slog.LevelDebug
-	if e.Level >= zapcore.ErrorLevel {
-		level = slog.LevelInfo
-	}
-	b.to.Log(context.Background(), level, "etcd: "+e.Message, attributes...)
+	slices.SortFunc(attributes, func(a, b slog.Attr) int { return strings.Compare(a.Key, b.Key) })
+	b.to.LogAttrs(ctx, level, "etcd: "+e.Message, attributes...)
 	return nil
 }
 
+// Sync implements zapcore.Core.
 func (b *bridge) Sync() error { return nil }

@@ -1,0 +1,177 @@
+package embedded
+
+import (
+	"bytes"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/goleak"
+
+	"github.com/tidemark-io/tidemark/disk"
+	"github.com/tidemark-io/tidemark/meta"
+)
+
+func TestRestartKeepsData(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "missing", "etcd")
+	var log bytes.Buffer
+	var last meta.Revision
+	ports := make(map[string]bool)
+	for round := range 3 {
+		server, err := Start(Config{Dir: dir, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ports[server.Endpoint()] = true
+		kv, at, err := server.KV().Get(t.Context(), "a")
+		if err != nil || round > 0 && (kv == nil || kv.Mod != last || at != last) {
+			t.Fatalf("round %d: got %+v at %d, want revision %d; %v", round, kv, at, last, err)
+		}
+		r, err := server.KV().Txn(t.Context(), meta.Txn{Then: []meta.Op{meta.PutOp("a", []byte("x"))}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		last = r.Revision
+		for range 2 {
+			if err := server.Close(); err != nil {
+				t.Fatalf("close: %v", err)
+			}
+		}
+		if _, err := server.KV().Txn(t.Context(), meta.Txn{Then: []meta.Op{meta.PutOp("a", nil)}}); err == nil {
+			t.Fatal("a closed server takes writes")
+		}
+	}
+	if log.Len() > 0 {
+		t.Errorf("starting and closing was not quiet:\n%s", log.String())
+	}
+	member, err := os.Stat(filepath.Join(dir, "member"))
+	if err != nil || member.Mode().Perm() != 0o700 {
+		t.Errorf("etcd's data is open to others: %v, %v", member.Mode(), err)
+	}
+}
+
+func TestDirectoryInUse(t *testing.T) {
+	dir := t.TempDir()
+	open(t, dir)
+	_, err := Start(Config{Dir: dir})
+	if !errors.Is(err, disk.ErrLocked) || !strings.Contains(err.Error(), dir) {
+		t.Errorf("got error %v", err)
+	}
+}
+
+func TestDirectoryThatCannotBe(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Start(Config{Dir: filepath.Join(file, "etcd")}); err == nil || !strings.Contains(err.Error(), file) {
+		t.Errorf("got error %v", err)
+	}
+}
+
+// A start that fails leaves nothing behind that would stop the next one.
+func TestStartFails(t *testing.T) {
+	dir := t.TempDir()
+	if _, err := Start(Config{Dir: dir, StartTimeout: 1}); err == nil || !strings.Contains(err.Error(), "not ready") {
+		t.Fatalf("got error %v", err)
+	}
+	open(t, dir)
+}
+
+func TestDamagedFiles(t *testing.T) {
+	dir := t.TempDir()
+	server, err := Start(Config{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := server.Close(); err != nil {
+		t.Fatal(err)
+	}
+	logs, err := filepath.Glob(filepath.Join(dir, "member", "wal", "*.wal"))
+	if err != nil || len(logs) == 0 {
+		t.Fatalf("log files %v, %v", logs, err)
+	}
+	content, err := os.ReadFile(logs[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := 64; n < 512; n++ {
+		content[n] ^= 0xff
+	}
+	if err := os.WriteFile(logs[0], content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Start(Config{Dir: dir}); err == nil || !strings.Contains(err.Error(), dir) {
+		t.Errorf("got error %v", err)
+	}
+}
+
+func TestNothingIsLeftRunning(t *testing.T) {
+	running := goleak.IgnoreCurrent()
+	server, err := Start(Config{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := server.KV().Watch(t.Context(), "a", 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := server.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Next(t.Context()); !errors.Is(err, meta.ErrUnavailable) {
+		t.Errorf("watch of a closed server: %v", err)
+	}
+	goleak.VerifyNone(t, running)
+}
+
+// A full etcd refuses writes by name, and takes them again after it was compacted and its space reclaimed.
+func TestQuotaDrill(t *testing.T) {
+	server, err := Start(Config{Dir: t.TempDir(), QuotaBytes: 16 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := server.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	ctx, kv := t.Context(), server.KV()
+	fill := meta.Txn{Then: []meta.Op{meta.PutOp("a", bytes.Repeat([]byte("x"), 1<<20))}}
+	var last meta.Revision
+	for {
+		r, err := kv.Txn(ctx, fill)
+		if errors.Is(err, meta.ErrNoSpace) {
+			break
+		}
+		if err != nil || r.Revision > 40 {
+			t.Fatalf("at revision %d: %v", r.Revision, err)
+		}
+		last = r.Revision
+	}
+	status, err := kv.Status(ctx)
+	if err != nil || !slices.Contains(status.Alarms, "NOSPACE") {
+		t.Fatalf("status %+v, %v", status, err)
+	}
+	if got, _, err := kv.Get(ctx, "a"); err != nil || got.Mod != last {
+		t.Errorf("reading from a full etcd: %v", err)
+	}
+	// It returns when the space is free; through KV that may take a moment longer.
+	if _, err := server.Client.Compact(ctx, last, clientv3.WithCompactPhysical()); err != nil {
+		t.Fatal(err)
+	}
+	if err := server.Reclaim(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := kv.Txn(ctx, meta.Txn{Then: []meta.Op{meta.PutOp("b", nil)}}); err != nil {
+		t.Errorf("after the drill: %v", err)
+	}
+	if status, err = kv.Status(ctx); err != nil || len(status.Alarms) > 0 || status.DBSize > 8<<20 {
+		t.Errorf("after the drill: %+v, %v", status, err)
+	}
+}
