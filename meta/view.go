@@ -168,20 +168,33 @@ func (v *view) dropLogs(id TopicID) {
 	}
 }
 
+// edit is what one revision does to one partition's blocks, but for those that simply come next.
+type edit struct {
+	low, high int64 // every block that goes or comes begins in low <= base < high
+	added     []indexedBlock
+}
+
 // index brings the logs of the partitions in gone and added up to date. Blocks of topics that are not there (any more) are
 // left out: a topic is made in an earlier revision than the first block of it, and a record that is shared with other topics
 // outlives its deletion.
 func (v *view) index(gone map[*L0Record]bool, added []*L0Record) {
-	touched := make(map[Partition]bool) // to be put in order and checked as a whole
+	edits := make(map[Partition]*edit)
+	in := func(e *L0Entry) *edit {
+		x := edits[e.Where()]
+		if x == nil {
+			x = &edit{low: e.BaseOffset, high: e.End()}
+			edits[e.Where()] = x
+		}
+		x.low, x.high = min(x.low, e.BaseOffset), max(x.high, e.End())
+		return x
+	}
 	for r := range gone {
 		for n := range r.Index.Entries {
-			if p := r.Index.Entries[n].Where(); !touched[p] && v.logs[p] != nil && !r.Excludes(p) {
-				touched[p] = true
-				v.logs[p].blocks = slices.DeleteFunc(v.logs[p].blocks, func(b indexedBlock) bool { return gone[b.record] })
+			if e := &r.Index.Entries[n]; v.logs[e.Where()] != nil && !r.Excludes(e.Where()) {
+				in(e)
 			}
 		}
 	}
-	appended := make(map[Partition]int) // blocks that were there before
 	for _, r := range added {
 		for n := range r.Index.Entries {
 			e := &r.Index.Entries[n]
@@ -189,17 +202,14 @@ func (v *view) index(gone map[*L0Record]bool, added []*L0Record) {
 			if !v.indexes(r, p) {
 				continue
 			}
-			log := v.log(p)
-			if _, ok := appended[p]; !ok {
-				appended[p] = len(log.blocks)
+			log, block := v.log(p), indexedBlock{base: e.BaseOffset, record: r, entry: int32(n)}
+			if edits[p] == nil && log.next() == e.BaseOffset {
+				log.blocks = append(log.blocks, block)
+				log.end = e.End()
+				continue
 			}
-			if e.BaseOffset < log.end {
-				touched[p] = true
-			}
-			if n := len(log.blocks); n > 0 && log.blocks[n-1].base >= e.BaseOffset {
-				touched[p] = true
-			}
-			log.blocks = append(log.blocks, indexedBlock{base: e.BaseOffset, record: r, entry: int32(n)})
+			x := in(e)
+			x.added = append(x.added, block)
 		}
 		for _, q := range r.Index.Producers {
 			if v.indexes(r, q.Where()) {
@@ -207,13 +217,8 @@ func (v *view) index(gone map[*L0Record]bool, added []*L0Record) {
 			}
 		}
 	}
-	for p := range touched {
-		v.logs[p].sort(p)
-	}
-	for p, from := range appended {
-		if !touched[p] {
-			v.logs[p].check(p, from, v.logs[p].end)
-		}
+	for p, x := range edits {
+		v.logs[p].splice(p, x, gone)
 	}
 }
 
@@ -232,21 +237,48 @@ func (v *view) log(p Partition) *partitionLog {
 	return log
 }
 
-// sort puts the blocks in order and checks that they join.
-func (l *partitionLog) sort(p Partition) {
-	slices.SortFunc(l.blocks, func(a, b indexedBlock) int { return cmp.Compare(a.base, b.base) })
-	l.hole = nil
-	l.check(p, 0, 0)
+// next is the offset at which the next block joins the others, -1 if none can.
+func (l *partitionLog) next() int64 {
+	if n := len(l.blocks); l.hole != nil || n > 0 && l.blocks[n-1].end() != l.end || n == 0 && l.end != 0 {
+		return -1
+	}
+	return l.end
 }
 
-// check looks at the blocks from a place on, the first of which must begin at an offset, and moves the end.
-func (l *partitionLog) check(p Partition, from int, at int64) {
-	for _, b := range l.blocks[from:] {
+// splice makes an edit, and looks only at what it touches unless the log did not join before.
+func (l *partitionLog) splice(p Partition, x *edit, gone map[*L0Record]bool) {
+	from := sort.Search(len(l.blocks), func(i int) bool { return l.blocks[i].base >= x.low })
+	to := sort.Search(len(l.blocks), func(i int) bool { return l.blocks[i].base >= x.high })
+	for _, b := range l.blocks[from:to] {
+		if !gone[b.record] {
+			x.added = append(x.added, b)
+		}
+	}
+	slices.SortFunc(x.added, func(a, b indexedBlock) int { return cmp.Compare(a.base, b.base) })
+	l.blocks = slices.Replace(l.blocks, from, to, x.added...)
+	if l.hole != nil {
+		l.check(p, 0, len(l.blocks))
+		return
+	}
+	l.check(p, from, min(len(l.blocks), from+len(x.added)+1))
+}
+
+// check looks whether the blocks from one place up to another join each other and what is before them, and moves the end.
+func (l *partitionLog) check(p Partition, from, to int) {
+	l.hole = nil
+	at := int64(0)
+	if from > 0 {
+		at = l.blocks[from-1].end()
+	}
+	for _, b := range l.blocks[from:to] {
 		if b.base != at && l.hole == nil {
 			l.hole = fmt.Errorf("the log of topic %s partition %d does not join: offset %d is expected where %d stands in object %s",
 				p.Topic, p.Partition, at, b.base, b.record.Object)
 		}
-		at = b.end()
+		at = max(at, b.end())
+	}
+	if to < len(l.blocks) {
+		return
 	}
 	if at < l.end && l.hole == nil {
 		l.hole = fmt.Errorf("the log of topic %s partition %d has lost its end: no record holds offsets %d to %d", p.Topic, p.Partition, at, l.end-1)
@@ -258,7 +290,7 @@ func (l *partitionLog) check(p Partition, from int, at int64) {
 func (l *partitionLog) inherit(p Partition, old *partitionLog) {
 	if old.end > l.end {
 		l.end = old.end
-		l.sort(p)
+		l.check(p, 0, len(l.blocks))
 	}
 }
 
