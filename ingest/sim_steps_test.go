@@ -350,7 +350,11 @@ func (s *sim) pick(want func(*simRequest) bool) int {
 }
 
 func (s *sim) stepApply() bool {
-	i := s.pick(func(r *simRequest) bool { return !r.applied })
+	// What its sender has given up often takes long.
+	i := s.pick(func(r *simRequest) bool { return !r.applied && (r.waited || s.calm) })
+	if i < 0 || s.chance(10) {
+		i = s.pick(func(r *simRequest) bool { return !r.applied })
+	}
 	if i < 0 {
 		return false
 	}
