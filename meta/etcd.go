@@ -51,14 +51,22 @@ func DialEtcd(endpoints []string) (*clientv3.Client, error) {
 	client, err := clientv3.New(clientv3.Config{
 		Endpoints: endpoints, DialKeepAliveTime: dialKeepAlive, DialKeepAliveTimeout: dialKeepAliveTimeout,
 		MaxUnaryRetries: 1,
-		DialOptions:     []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{Backoff: retry, MinConnectTimeout: dialTimeout})},
-		Logger:          zap.NewNop(), // what it would say comes back as errors
+		DialOptions: []grpc.DialOption{
+			grpc.WithConnectParams(grpc.ConnectParams{Backoff: retry, MinConnectTimeout: dialTimeout}),
+			grpc.WithChainUnaryInterceptor(failFast),
+		},
+		Logger: zap.NewNop(), // what it would say comes back as errors
 	})
 	if err != nil {
 		return nil, fmt.Errorf("connect to etcd at %s: %w", strings.Join(endpoints, ","), err)
 	}
 	client.Lease = RenewOnce(client.Lease, pb.NewLeaseClient(client.ActiveConnection()))
 	return client, nil
+}
+
+// failFast makes a request fail at once while no endpoint can be reached; the library's default is to wait.
+func failFast(ctx context.Context, method string, request, answer any, conn *grpc.ClientConn, call grpc.UnaryInvoker, options ...grpc.CallOption) error {
+	return call(ctx, method, request, answer, conn, append(options, grpc.WaitForReady(false))...)
 }
 
 // NewEtcd makes the metadata store of an etcd client, which stays the caller's to close. The client is one of DialEtcd or of
