@@ -13,14 +13,16 @@ type admission struct {
 
 	unlogged    int64 // bytes with offsets that the log file does not have yet
 	uncommitted int64 // bytes with offsets that no commit covers yet
+	batches     int64 // the same, counted: each costs memory whatever its size
 	parked      queue[parkedCall]
 	parkedBytes int64
 }
 
-// admissionLimits are a node's caps, all in bytes but delay.
+// admissionLimits are a node's caps, in bytes where nothing else is said.
 type admissionLimits struct {
 	unlogged    int64
 	uncommitted int64
+	batches     int64 // a number, not bytes
 	parked      int64
 	delay       time.Duration
 }
@@ -32,7 +34,18 @@ type parkedCall struct {
 
 // room tells whether one more batch may get offsets now.
 func (a *admission) room() bool {
-	return a.unlogged < a.limits.unlogged && a.uncommitted < a.limits.uncommitted
+	return a.unlogged < a.limits.unlogged && a.uncommitted < a.limits.uncommitted && a.batches < a.limits.batches
+}
+
+// taken counts a batch that was given offsets, settled one that is committed or lost.
+func (a *admission) taken(size int) {
+	a.uncommitted += int64(size)
+	a.batches++
+}
+
+func (a *admission) settled(size int) {
+	a.uncommitted -= int64(size)
+	a.batches--
 }
 
 // offer takes a call: true means append it now. Otherwise it is parked, or refused with cause.

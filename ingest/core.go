@@ -30,15 +30,18 @@ type core struct {
 	newest     *meta.Assignment
 	topics     meta.Revision // topics/ as applied
 
-	unflushed queue[*entry] // has offsets, not cut
-	unsynced  queue[*entry] // of disk topics, in log order, not synced
-	logOrder  queue[*entry] // in log order, not committed: the oldest holds the log back
-	indexing  queue[indexedBy]
+	unflushed     queue[*entry] // has offsets, not cut
+	objectWaiting int           // of unflushed, those that wait for the object
+	unsynced      queue[*entry] // of disk topics, in log order, not synced
+	logOrder      queue[*entry] // in log order, not committed: the oldest holds the log back
+	indexing      queue[indexedBy]
 
 	logEnd     wal.LSN // everything appended lies below
 	logSyncEnd wal.LSN // everything below is durable
 	heldSync   wal.LSN // durable, but acknowledgements wait for the lease
 
+	flushWaits []flushWait
+	leadDue    bool // assignment or topics have changed since leadAssigned looked
 	draining   bool
 	ended      bool
 	logCause   string // why the log takes nothing, "" when it does
@@ -99,6 +102,7 @@ type logIndex interface {
 type indexedBy struct {
 	revision meta.Revision
 	ends     map[meta.Partition]int64
+	from     wal.LSN // where the log has the first of them
 }
 
 func newCore(s coreSettings, out outside, index logIndex, keys meta.Keys, guards meta.Guards, l *lease) *core {
@@ -159,14 +163,22 @@ func (c *core) append(call *produceCall, now time.Time) {
 			appendTime: now.UnixMilli(), maxTimestamp: b.MaxTimestamp(), batch: b,
 			waitsObject: p.durability == meta.DurabilityObject,
 		}
-		c.tail.append(e)
-		c.unflushed.push(e)
 		c.admission.unlogged += int64(e.size)
-		c.admission.uncommitted += int64(e.size)
+		c.gather(e, now)
 		c.outside.appendLog(e, !e.waitsObject)
-		c.flush.Step(gatheredBatch{bytes: e.size, waitsObject: e.waitsObject, now: now})
 	}
 	c.deliver(p)
+}
+
+// gather takes a batch that has its offsets into the tail and towards the next object.
+func (c *core) gather(e *entry, now time.Time) {
+	c.tail.append(e)
+	c.unflushed.push(e)
+	if e.waitsObject {
+		c.objectWaiting++
+	}
+	c.admission.taken(e.size)
+	c.flush.Step(gatheredBatch{bytes: e.size, waitsObject: e.waitsObject, now: now})
 }
 
 // notLed says why a partition is not led here.
@@ -216,6 +228,11 @@ func (c *core) logSynced(end wal.LSN, now time.Time) {
 		return
 	}
 	c.logSyncEnd = max(c.logSyncEnd, end)
+	// This event may be older than a long pause of the whole process: look at the lease before anybody is promised anything.
+	c.leaseStep(leaseTick{now: now}, now)
+	if c.ended {
+		return
+	}
 	if c.lease.stale {
 		// Somebody may have told the cluster to forget this node; a promise that rests on this disk alone must wait.
 		c.heldSync = max(c.heldSync, end)
@@ -248,6 +265,9 @@ func (c *core) cut(now time.Time) {
 	size := int64(0)
 	for c.unflushed.len() > 0 && size < c.settings.flush.bytes {
 		e := c.unflushed.pop()
+		if e.waitsObject {
+			c.objectWaiting--
+		}
 		if e.dropped {
 			continue
 		}
@@ -255,7 +275,7 @@ func (c *core) cut(now time.Time) {
 		taken = append(taken, e)
 		batches = append(batches, planned(e))
 	}
-	c.flush.Step(c.leftBehind(size))
+	c.flush.Step(c.leftBehind(size, now))
 	if len(taken) == 0 {
 		c.flush.Step(uploadEnded{})
 		return
@@ -266,14 +286,24 @@ func (c *core) cut(now time.Time) {
 }
 
 // leftBehind tells the flusher what a cut of size bytes leaves.
-func (c *core) leftBehind(size int64) cutTaken {
+func (c *core) leftBehind(size int64, now time.Time) cutTaken {
 	if c.unflushed.len() == 0 {
 		return cutTaken{}
 	}
-	out := cutTaken{left: max(c.flush.gathered-size, 1), oldestAny: time.UnixMilli((*c.unflushed.peek()).appendTime)}
+	// An append time may lie ahead when the clock has gone back since; a batch is never younger than now.
+	since := func(e *entry) time.Time {
+		if at := time.UnixMilli(e.appendTime); at.Before(now) {
+			return at
+		}
+		return now
+	}
+	out := cutTaken{left: max(c.flush.gathered-size, 1), oldestAny: since(*c.unflushed.peek())}
+	if c.objectWaiting == 0 {
+		return out
+	}
 	for _, e := range c.unflushed.live() {
 		if e.waitsObject {
-			out.oldestObject = time.UnixMilli(e.appendTime)
+			out.oldestObject = since(e)
 			break
 		}
 	}
@@ -346,7 +376,9 @@ func (c *core) stepCommit(event commitEvent, now time.Time) {
 			c.end(&lostError{cause: out.lost})
 			return
 		case out.assignment != nil:
-			c.newest = out.assignment
+			if c.newest == nil || out.assignment.Revision > c.newest.Revision {
+				c.newest = out.assignment
+			}
 		case out.done != nil:
 			c.jobDone(out)
 		default:
@@ -370,7 +402,7 @@ func (c *core) jobDone(out commitEffects) {
 	job := out.done
 	ends := make(map[meta.Partition]int64)
 	for _, e := range job.entries {
-		c.admission.uncommitted -= int64(e.size)
+		c.admission.settled(e.size)
 		e.committed = true
 		if !out.excluded[e.partition] {
 			ends[e.partition] = max(ends[e.partition], e.next)
@@ -387,7 +419,7 @@ func (c *core) jobDone(out commitEffects) {
 	}
 	if out.revision > 0 {
 		if len(ends) > 0 {
-			c.indexing.push(indexedBy{revision: out.revision, ends: ends})
+			c.indexing.push(indexedBy{revision: out.revision, ends: ends, from: c.oldestOf(job.entries)})
 			c.coverIndexed()
 		}
 		if job.committed != nil {
@@ -395,18 +427,36 @@ func (c *core) jobDone(out commitEffects) {
 		}
 		c.outside.committed()
 	}
+	c.endFlushWaits()
 	c.trim()
 }
 
+// trim lets the log go up to the oldest batch that is not committed, or that the index does not show yet: until it does, a
+// reader finds the batch only here.
 func (c *core) trim() {
+	below := c.logEnd
 	for c.logOrder.len() > 0 {
-		if e := *c.logOrder.peek(); !e.committed && !e.dropped {
-			c.outside.trimLog(e.at)
-			return
+		if e := *c.logOrder.peek(); !e.committed {
+			below = e.at
+			break
 		}
 		c.logOrder.pop()
 	}
-	c.outside.trimLog(c.logEnd)
+	for _, x := range c.indexing.live() {
+		below = min(below, x.from)
+	}
+	c.outside.trimLog(below)
+}
+
+// oldestOf is where the log has the first of some batches; what it does not have yet stands at its end or behind.
+func (c *core) oldestOf(entries []*entry) wal.LSN {
+	oldest := c.logEnd
+	for _, e := range entries {
+		if e.inLog {
+			oldest = min(oldest, e.at)
+		}
+	}
+	return oldest
 }
 
 // ---- leadership
@@ -416,10 +466,13 @@ func (c *core) indexAdvanced(now time.Time) {
 	if c.ended {
 		return
 	}
-	c.coverIndexed()
+	if c.coverIndexed() {
+		c.trim()
+	}
 	c.tail.evict()
 	if c.index.TopicsRevision() > c.topics {
 		c.topics = c.index.TopicsRevision()
+		c.leadDue = true
 		c.configure()
 	}
 	if a, ok := c.index.Assignment(c.settings.node); ok && a.Revision > c.assignment.Revision {
@@ -434,13 +487,17 @@ func (c *core) indexAdvanced(now time.Time) {
 	c.settle(now)
 }
 
-func (c *core) coverIndexed() {
+// coverIndexed notes what the index shows by now, and tells whether that is more than before.
+func (c *core) coverIndexed() bool {
 	at := c.index.Revision()
+	more := false
 	for c.indexing.len() > 0 && c.indexing.peek().revision <= at {
 		for id, end := range c.indexing.pop().ends {
 			c.tail.covered(id, end)
 		}
+		more = true
 	}
+	return more
 }
 
 func (c *core) configure() {
@@ -471,6 +528,13 @@ func (c *core) applyAssignment() bool {
 			c.lose(p, c.lossOf(p))
 		}
 	}
+	for _, e := range c.unflushed.live() {
+		if e.dropped && !e.committed {
+			c.admission.settled(e.size)
+			e.committed = true // counted off, and no reason to keep the log; dropped keeps it out of the next cut
+		}
+	}
+	c.leadDue = true
 	c.leadAssigned()
 	return true
 }
@@ -486,12 +550,6 @@ func (c *core) lossOf(p *partition) *Error {
 func (c *core) lose(p *partition, cause *Error) {
 	delete(c.partitions, p.id)
 	c.tail.lose(p.id)
-	for _, e := range c.unflushed.live() {
-		if e.partition == p.id && e.epoch == p.epoch && !e.committed {
-			c.admission.uncommitted -= int64(e.size)
-			e.committed = true // counted off; dropped keeps it out of the next cut
-		}
-	}
 	c.effects.reset()
 	c.stepPartition(p, leadershipLost{cause: cause})
 	c.deliver(p)
@@ -501,12 +559,10 @@ func (c *core) lose(p *partition, cause *Error) {
 
 // leadAssigned begins to lead what is assigned and not led, from an index that is at or above the assignment's revision.
 func (c *core) leadAssigned() {
-	if c.index.Revision() < c.assignment.Revision || c.assignment.Disk != c.settings.disk {
+	if !c.leadDue || c.index.Revision() < c.assignment.Revision || c.assignment.Disk != c.settings.disk {
 		return
 	}
-	if len(c.partitions) == len(c.assignment.Epochs) {
-		return
-	}
+	c.leadDue = false
 	for _, id := range sortedPartitions(c.assignment.Epochs) {
 		if c.partitions[id] == nil {
 			c.lead(id, c.assignment.Epochs[id])
@@ -528,6 +584,12 @@ func (c *core) lead(id meta.Partition, epoch meta.Epoch) {
 // replay takes back a batch that recovery found in the log. Only before the first produce.
 func (c *core) replay(id meta.Partition, epoch meta.Epoch, at wal.LSN, appendTime int64, b record.Batch, now time.Time) error {
 	p := c.partitions[id]
+	if p == nil && c.assignment.Epochs[id] == epoch {
+		// Ours, but it cannot be led, say for a hole in its log. The log on disk is all there is of what was acknowledged:
+		// it must outlive the mending.
+		c.logOrder.push(&entry{partition: id, epoch: epoch, at: at, inLog: true})
+		return nil
+	}
 	if p == nil || p.epoch != epoch {
 		return nil // written under another epoch, or for a topic that is gone: not ours to replay
 	}
@@ -540,11 +602,8 @@ func (c *core) replay(id meta.Partition, epoch meta.Epoch, at wal.LSN, appendTim
 			partition: id, epoch: epoch, base: b.BaseOffset(), next: b.NextOffset(), size: len(b), appendTime: appendTime,
 			maxTimestamp: b.MaxTimestamp(), at: at, inLog: true, waitsObject: p.durability == meta.DurabilityObject,
 		}
-		c.tail.append(e)
-		c.unflushed.push(e)
 		c.logOrder.push(e)
-		c.admission.uncommitted += int64(e.size)
-		c.flush.Step(gatheredBatch{bytes: e.size, waitsObject: e.waitsObject, now: now})
+		c.gather(e, now)
 	}
 	return nil
 }
@@ -702,6 +761,38 @@ func (c *core) settle(now time.Time) {
 		c.cut(now)
 	}
 	c.tail.evict()
+}
+
+// flushTopic sends everything on its way and closes done when what the topic has taken so far is committed.
+func (c *core) flushTopic(id meta.TopicID, done chan struct{}, now time.Time) {
+	ends := make(map[meta.Partition]int64)
+	for p, state := range c.partitions {
+		if p.Topic == id && state.end > state.committed {
+			ends[p] = state.end
+		}
+	}
+	c.flushWaits = append(c.flushWaits, flushWait{ends: ends, done: done})
+	c.flush.Step(flushForced{})
+	c.settle(now)
+	c.endFlushWaits()
+}
+
+// flushWait is somebody who waits for commits; partitions that are lost meanwhile are not waited for.
+type flushWait struct {
+	ends map[meta.Partition]int64
+	done chan struct{}
+}
+
+func (c *core) endFlushWaits() {
+	c.flushWaits = slices.DeleteFunc(c.flushWaits, func(w flushWait) bool {
+		for id, end := range w.ends {
+			if p := c.partitions[id]; p != nil && p.committed < end {
+				return false
+			}
+		}
+		close(w.done)
+		return true
+	})
 }
 
 // drain takes no more produces and sends everything on its way; drained tells when it has arrived.

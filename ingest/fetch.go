@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"slices"
 	"time"
 
 	"github.com/tidemark-io/tidemark/ingest/wal"
@@ -133,12 +134,19 @@ func (f *fetcher) Step(event fetchEvent) time.Time {
 		}
 		f.deadlines = append(f.deadlines, e.call)
 	case fetchAdvanced:
-		for _, call := range append([]*fetchCall(nil), f.byPartition[e.id]...) {
+		if len(f.byPartition[e.id]) == 0 {
+			return time.Time{}
+		}
+		for _, call := range slices.Clone(f.byPartition[e.id]) {
+			if !call.waiting {
+				continue // answered already, by another of its partitions
+			}
 			if ready, err := f.ready(call); ready || err != nil {
 				f.remove(call)
 				f.answer(call, err)
 			}
 		}
+		return time.Time{} // whoever still waits has asked for its time already
 	case fetchTick:
 		for _, call := range append([]*fetchCall(nil), f.deadlines...) {
 			if !e.now.Before(call.deadline) {

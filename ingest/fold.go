@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -44,6 +45,7 @@ func (i *incarnation) foldOnce(ctx context.Context) (bool, error) {
 	records := i.follower.Records(node)
 	inputs := i.deadRecords(records)
 	if len(inputs) == 0 {
+		records = slices.DeleteFunc(records, func(r *meta.L0Record) bool { return i.unreadable[r.Object] })
 		candidates := make([]tier.FoldCandidate, len(records))
 		for n, r := range records {
 			candidates[n] = tier.FoldCandidate{Incarnation: r.Incarnation, Seq: r.Seq, Size: r.Size, Entries: len(r.Index.Entries)}
@@ -67,6 +69,7 @@ func (i *incarnation) foldOnce(ctx context.Context) (bool, error) {
 	record, err := i.fold(ctx, job.number, inputs)
 	if err != nil {
 		i.post(func(now time.Time) { i.core.foldAbandoned(job.number, now) })
+		i.noteUnreadable(err)
 		return true, fmt.Errorf("fold %d objects: %w", len(inputs), err)
 	}
 	job.record = record
@@ -103,6 +106,18 @@ func (i *incarnation) fold(ctx context.Context, number meta.Seq, inputs []*meta.
 	return i.uploader.put(ctx, number, object, len(object.Index.Entries), func(err error) {
 		i.node.deps.Logger.Debug("store a merged object", "cause", err)
 	})
+}
+
+// noteUnreadable keeps an object that cannot be read from failing every fold to come. It stays as it is, for whoever mends it.
+func (i *incarnation) noteUnreadable(err error) {
+	var corrupt *tier.CorruptionError
+	var failed *tier.Error
+	switch {
+	case errors.As(err, &corrupt):
+		i.unreadable[corrupt.Object] = true
+	case errors.As(err, &failed) && errors.Is(err, tier.ErrNotFound):
+		i.unreadable[failed.Name] = true
+	}
 }
 
 // deadRecords picks records whose every topic was deleted: folding them leaves nothing.

@@ -46,6 +46,8 @@ type incarnation struct {
 	trimTo  atomic.Uint64
 	trimDue chan struct{}
 	foldDue chan struct{}
+	// unreadable objects are left out of folds; the folder's.
+	unreadable map[string]bool
 
 	discardMu sync.Mutex
 	discards  queue[discarded]

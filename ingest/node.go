@@ -52,6 +52,8 @@ const (
 	maxUploads    = 8
 	unloggedBytes = 32 << 20
 	parkedBytes   = 32 << 20
+	// uncommittedBatches bounds the memory of what waits for the object store: a batch costs some 250 bytes of it.
+	uncommittedBatches = 1 << 19
 	// GreatestFetchBytes caps what one fetch gives, its first batch apart.
 	GreatestFetchBytes = 32 << 20
 )
@@ -193,7 +195,8 @@ func begins(err error) bool {
 	var lost *lostError
 	switch {
 	case errors.As(err, &lost), errors.Is(err, meta.ErrUnavailable), errors.Is(err, meta.ErrLeaseGone), errors.Is(err, meta.ErrNoSpace),
-		errors.Is(err, disk.ErrNoSpace), errors.Is(err, meta.ErrCompacted), errors.Is(err, tier.ErrUnavailable), errors.Is(err, context.DeadlineExceeded):
+		errors.Is(err, disk.ErrNoSpace), errors.Is(err, meta.ErrCompacted), errors.Is(err, context.DeadlineExceeded),
+		errors.Is(err, tier.ErrUnavailable), errors.Is(err, tier.ErrDenied), errors.Is(err, tier.ErrNoBucket), errors.Is(err, tier.ErrNoSpace):
 		var corrupt *wal.CorruptionError
 		return !errors.As(err, &corrupt)
 	}

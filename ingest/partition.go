@@ -121,6 +121,7 @@ func (p *partition) Step(event partitionEvent, out *partitionEffects) error {
 		}
 		p.committed = max(p.committed, e.end)
 		p.advance(out)
+		p.answerLeaderWaiters(out)
 	case configured:
 		p.durability, p.messageBytes = e.durability, e.messageBytes
 		p.answerLeaderWaiters(out)

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/tidemark-io/tidemark/ingest/wal"
 	"github.com/tidemark-io/tidemark/meta"
 	"github.com/tidemark-io/tidemark/record"
 	"github.com/tidemark-io/tidemark/tier"
@@ -39,6 +40,13 @@ func (n *Node) fetch(ctx context.Context, r FetchRequest, began time.Time) ([]Pa
 	if len(r.Partitions) == 0 {
 		return nil, Errorf(ReasonInvalidRequest, "fetch from topic %s names no partition", r.Topic)
 	}
+	asked := make(map[int32]bool, len(r.Partitions))
+	for _, p := range r.Partitions {
+		if asked[p.Partition] {
+			return nil, Errorf(ReasonInvalidRequest, "fetch from topic %s names partition %d twice", r.Topic, p.Partition)
+		}
+		asked[p.Partition] = true
+	}
 	if r.MaxBytes <= 0 || r.MaxBytes > GreatestFetchBytes {
 		r.MaxBytes = GreatestFetchBytes
 	}
@@ -56,6 +64,10 @@ func (n *Node) fetch(ctx context.Context, r FetchRequest, began time.Time) ([]Pa
 		if err == nil {
 			return out, nil
 		}
+		if errors.Is(err, wal.ErrTrimmed) && i.nextRevision(ctx) {
+			attempt = 0 // committed since, so the index will have it
+			continue
+		}
 		if ctx.Err() != nil {
 			return nil, callerGone(ctx, "fetch from topic "+r.Topic)
 		}
@@ -63,6 +75,13 @@ func (n *Node) fetch(ctx context.Context, r FetchRequest, began time.Time) ([]Pa
 			return nil, readError(r.Topic, err)
 		}
 	}
+}
+
+// nextRevision waits for the index to move on, a moment. False: it does not.
+func (i *incarnation) nextRevision(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	return i.follower.WaitFor(ctx, i.follower.Revision()+1) == nil
 }
 
 func callerGone(ctx context.Context, what string) *Error {

@@ -44,10 +44,16 @@ func (n *Node) begin(ctx context.Context) (*incarnation, error) {
 	}
 	i := &incarnation{
 		node: n, id: id, registration: registration, began: began, ready: make(chan struct{}, 1), drained: make(chan struct{}),
-		trimDue: make(chan struct{}, 1), foldDue: make(chan struct{}, 1),
+		trimDue: make(chan struct{}, 1), foldDue: make(chan struct{}, 1), unreadable: make(map[string]bool),
 	}
 	i.ctx, i.cancel = context.WithCancelCause(ctx)
-	if err := i.open(attempt, began); err != nil {
+	stopRenewing := i.renew(began)
+	err = i.open(attempt, began)
+	confirmed := stopRenewing()
+	if err == nil {
+		i.core.lease = newLease(n.config.LeaseTTL, confirmed)
+	}
+	if err != nil {
 		i.cancel(err)
 		if i.follower != nil {
 			i.follower.Close()
@@ -61,13 +67,37 @@ func (n *Node) begin(ctx context.Context) (*incarnation, error) {
 	return i, nil
 }
 
+// renew keeps the lease while the incarnation opens, however long the log on disk is: the loop, which does it later, does not
+// run yet. The function returned stops it and tells when the last keep-alive that was answered had been sent.
+func (i *incarnation) renew(granted time.Time) (stop func() time.Time) {
+	ctx, cancel := context.WithCancel(i.ctx)
+	confirmed := granted
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for pause(ctx, i.clock(), i.node.config.LeaseTTL/3) {
+			sentAt := i.clock().Now()
+			if _, err := i.node.deps.Meta.KV().KeepAlive(ctx, i.registration.Lease); err == nil {
+				confirmed = sentAt
+			} // a lease that is gone shows at the loop's first keep-alive
+		}
+	}()
+	return func() time.Time {
+		cancel()
+		<-done
+		return confirmed
+	}
+}
+
 func (i *incarnation) open(ctx context.Context, began time.Time) error {
 	n := i.node
 	follower, err := n.deps.Meta.Follow(i.ctx, n.loadIndex, func(meta.Revision) {
 		i.post(func(now time.Time) {
-			if i.core != nil {
-				i.core.indexAdvanced(now)
+			if err := i.follower.Err(); err != nil {
+				i.core.end(fmt.Errorf("follow the log's index: %w", err))
+				return
 			}
+			i.core.indexAdvanced(now)
 		})
 	})
 	if err != nil {
@@ -89,6 +119,10 @@ func (i *incarnation) open(ctx context.Context, began time.Time) error {
 	i.log, err = wal.Open(wal.Config{FS: n.deps.FS, Dir: n.config.LogDir, FileBytes: n.config.LogFileBytes, Durable: durable})
 	if err != nil {
 		return fmt.Errorf("open the log on disk: %w", err)
+	}
+	if i.registration.PreviousHead == nil && i.log.End() > 0 {
+		return fmt.Errorf("etcd knows nothing of node %s, but its log on disk has %d bytes: this is not the etcd that it wrote with; give it that one back, or another data directory",
+			n.config.Node, uint64(i.log.End()))
 	}
 	if r := i.log.Recovery(); r.TornBytes > 0 {
 		n.deps.Logger.Warn("the log on disk had a torn tail, as after a crash; nothing that was acknowledged on disk is in it",
@@ -112,7 +146,7 @@ func (i *incarnation) open(ctx context.Context, began time.Time) error {
 			bytes: n.config.FlushBytes, interval: n.config.FlushInterval, idleInterval: n.config.IdleFlushInterval, maxUploads: maxUploads,
 		},
 		admission: admissionLimits{
-			unlogged: unloggedBytes, uncommitted: n.config.LogBytes, parked: parkedBytes, delay: n.config.ProduceDelay,
+			unlogged: unloggedBytes, uncommitted: n.config.LogBytes, batches: uncommittedBatches, parked: parkedBytes, delay: n.config.ProduceDelay,
 		},
 	}, i, follower, n.deps.Meta.Keys(), meta.Guards{NodeRev: i.registration.NodeRev, HeadRev: i.registration.HeadRev}, newLease(n.config.LeaseTTL, began))
 	i.core.logEnd = i.log.End()

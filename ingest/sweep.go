@@ -3,6 +3,7 @@ package ingest
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/tidemark-io/tidemark/tier"
@@ -63,10 +64,9 @@ func (i *incarnation) runSweeper(ctx context.Context) {
 // sweepListing lists this node's L0 objects. The listing only proposes: an object goes when the index, which is not older
 // than the listing, says that no record names it and none ever will, and when its age says that slow readers are done.
 func (i *incarnation) sweepListing(ctx context.Context, now time.Time) error {
-	var old []string
-	total := 0
+	var old, all []string
 	err := i.node.deps.Store.List(ctx, fmt.Sprintf("l0/%s/", i.node.config.Node), func(o tier.Object) error {
-		total++
+		all = append(all, o.Name)
 		if now.Sub(o.Modified) > i.node.config.GarbageGrace {
 			old = append(old, o.Name)
 		}
@@ -88,11 +88,16 @@ func (i *incarnation) sweepListing(ctx context.Context, now time.Time) error {
 			garbage = append(garbage, name)
 		}
 	}
+	if len(garbage) > 0 && !slices.ContainsFunc(all, i.follower.Names) {
+		// Nothing at all is named: more likely a wrong etcd than a log that was deleted to the last record.
+		i.node.deps.Logger.Warn("no object of this node is part of the log; none is deleted", "objects", len(all))
+		return nil
+	}
 	for _, name := range garbage {
 		i.remove(ctx, name)
 	}
 	if len(garbage) > 0 {
-		i.node.deps.Logger.Info("deleted objects that nothing referred to", "objects", len(garbage), "of", total)
+		i.node.deps.Logger.Info("deleted objects that nothing referred to", "objects", len(garbage), "of", len(all))
 	}
 	return nil
 }

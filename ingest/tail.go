@@ -83,8 +83,11 @@ func (t *tail) append(e *entry) {
 
 // evict brings the bytes in memory under the budget, oldest first, as far as the log file has them.
 func (t *tail) evict() {
-	for t.cachedSize > t.budget && t.cached.len() > 0 {
+	for t.cached.len() > 0 {
 		e := *t.cached.peek()
+		if e.batch != nil && t.cachedSize <= t.budget {
+			return
+		}
 		if e.batch != nil && !e.inLog {
 			return
 		}

@@ -31,6 +31,9 @@ func (n *Node) CreateTopic(ctx context.Context, name string, partitions int32, c
 	if err != nil {
 		return meta.Topic{}, false, Errorf(ReasonInvalidConfig, "create topic %s: %w", name, err)
 	}
+	if refused := n.roomFor(i, "create topic "+name, partitions); refused != nil {
+		return meta.Topic{}, false, refused
+	}
 	topic, err = n.deps.Meta.CreateTopic(ctx, name, partitions, parsed)
 	created = err == nil
 	if errors.Is(err, meta.ErrTopicExists) && ifNotExists {
@@ -77,17 +80,50 @@ func (n *Node) UpdateTopic(ctx context.Context, name string, config map[string]s
 	if refused != nil {
 		return meta.Topic{}, refused
 	}
+	before, err := n.currentTopic(ctx, i, name)
+	if err != nil {
+		return meta.Topic{}, err
+	}
+	// What was acknowledged on disk alone goes to the object store before the topic stops promising the disk.
+	if err := i.flush(ctx, before); err != nil {
+		return meta.Topic{}, err
+	}
 	topic, err := n.deps.Meta.AlterTopic(ctx, name, config)
 	if err != nil {
 		return meta.Topic{}, metaError("alter topic "+name, err)
 	}
-	return topic, n.follow(ctx, i, topic.Revision)
+	if err := n.follow(ctx, i, topic.Revision); err != nil {
+		return topic, err
+	}
+	return topic, i.flush(ctx, before)
+}
+
+// flush waits until everything that a disk topic has taken before the call is committed.
+func (i *incarnation) flush(ctx context.Context, topic meta.Topic) error {
+	if topic.Config.Durability != meta.DurabilityDisk {
+		return nil
+	}
+	done := make(chan struct{})
+	if !i.post(func(now time.Time) { i.core.flushTopic(topic.ID, done, now) }) {
+		return Errorf(ReasonUnavailable, "the node begins anew").WithRetryAfter(200 * time.Millisecond)
+	}
+	select {
+	case <-done:
+		return nil
+	case <-i.ctx.Done():
+		return Errorf(ReasonUnavailable, "the node begins anew").WithRetryAfter(200 * time.Millisecond)
+	case <-ctx.Done():
+		return callerGone(ctx, "flush topic "+topic.Name)
+	}
 }
 
 // AddPartitions raises the number of partitions to total and returns when this node leads them all.
 func (n *Node) AddPartitions(ctx context.Context, name string, total int32) (meta.Topic, error) {
 	i, refused := n.serving()
 	if refused != nil {
+		return meta.Topic{}, refused
+	}
+	if refused := n.roomFor(i, "add partitions to topic "+name, total); refused != nil {
 		return meta.Topic{}, refused
 	}
 	topic, err := n.deps.Meta.AddPartitions(ctx, name, total)
@@ -108,6 +144,15 @@ func (n *Node) DeleteTopic(ctx context.Context, name string) error {
 		return metaError("delete topic "+name, err)
 	}
 	return n.follow(ctx, i, revision)
+}
+
+// roomFor refuses what the node's assignment, one value in etcd, would have no room for.
+func (n *Node) roomFor(i *incarnation, what string, partitions int32) *Error {
+	a, ok := i.follower.Assignment(n.config.Node)
+	if ok && !a.Fits(partitions) {
+		return Errorf(ReasonInvalidTopic, "%s: this node leads as many topics as one node can, %d partitions: delete topics that nobody needs", what, len(a.Epochs))
+	}
+	return nil
 }
 
 // currentTopic finds a topic in an index that is not older than the call, when the index as it is does not have it.
@@ -147,8 +192,15 @@ func (n *Node) lead(ctx context.Context, i *incarnation, topic meta.Topic) error
 		if err != nil {
 			return err
 		}
-		if !slices.ContainsFunc(states, func(s PartitionState) bool { return s.Leader == "" }) {
+		waitsFor := slices.IndexFunc(states, func(s PartitionState) bool { return s.Leader == "" })
+		if waitsFor < 0 {
 			return nil
+		}
+		if _, ok := i.follower.TopicByID(topic.ID); !ok && i.follower.Revision() >= topic.Revision {
+			return Errorf(ReasonUnknownTopic, "topic %s was deleted meanwhile", topic.Name)
+		}
+		if err := i.follower.Hole(meta.Partition{Topic: topic.ID, Partition: states[waitsFor].Partition}); err != nil {
+			return Errorf(ReasonCorruptData, "topic %s partition %d: %w", topic.Name, states[waitsFor].Partition, err)
 		}
 		select {
 		case <-changed:

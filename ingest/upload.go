@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -58,6 +59,10 @@ func (u *uploader) put(ctx context.Context, number meta.Seq, object *tier.L0Obje
 			}, nil
 		}
 		u.telemetry.FlushFailed(ctx)
+		if errors.Is(err, tier.ErrFailed) {
+			EndSpan(span, err)
+			return nil, fmt.Errorf("store L0 object %s: %w", name, err) // it cannot vouch for anything any more: the node stops
+		}
 		failing(err)
 		if !pause(ctx, u.clock, wait) {
 			EndSpan(span, err)

@@ -22,9 +22,12 @@ var (
 )
 
 // ForeignClusterError says that etcd belongs to another cluster than the data directory.
-type ForeignClusterError struct{ Want, Have string }
+type ForeignClusterError struct{ Want, Have string } // Have is "" when etcd holds none
 
 func (e *ForeignClusterError) Error() string {
+	if e.Have == "" {
+		return fmt.Sprintf("etcd holds no cluster of this name, but this data directory belongs to cluster %s: use the etcd that it was made with, or an empty data directory", e.Want)
+	}
 	return fmt.Sprintf("etcd holds cluster %s, but this data directory belongs to cluster %s: use the data directory of that cluster, or an empty one", e.Have, e.Want)
 }
 
@@ -100,8 +103,9 @@ type ClusterInfo struct {
 	Generation int64
 }
 
-// EnsureCluster returns the cluster's identity and makes it if there is none. want is the id that the caller's data directory
-// remembers, "" for a new one; another in etcd is a *ForeignClusterError.
+// EnsureCluster returns the cluster's identity. want is the id that the caller's data directory remembers; another in etcd, or
+// none, is a *ForeignClusterError, for an etcd that was emptied must not look like a log that was. "" makes the identity if
+// there is none.
 func (c *Client) EnsureCluster(ctx context.Context, want string) (ClusterInfo, error) {
 	id := want
 	if id == "" {
@@ -116,12 +120,20 @@ func (c *Client) EnsureCluster(ctx context.Context, want string) (ClusterInfo, e
 	}
 	key := c.keys.Cluster()
 	value := encodeJSON(clusterValue{Version: valueVersion, ID: id, Generation: 1, Created: c.clock.Now().UTC().Format(time.RFC3339)})
-	result, err := c.kv.Txn(ctx, Txn{If: []Compare{IfAbsent(key)}, Then: []Op{PutOp(key, value)}, Else: []Op{GetOp(key)}})
+	txn := Txn{If: []Compare{IfAbsent(key)}, Then: []Op{PutOp(key, value)}, Else: []Op{GetOp(key)}}
+	if want != "" {
+		// A cluster that is remembered was made before: where its key is missing, everything is.
+		txn = Txn{Then: []Op{GetOp(key)}}
+	}
+	result, err := c.kv.Txn(ctx, txn)
 	if err != nil {
 		return ClusterInfo{}, fmt.Errorf("read or make the cluster's id: %w", err)
 	}
-	if result.Succeeded {
+	if want == "" && result.Succeeded {
 		return ClusterInfo{ID: id, Generation: 1}, nil
+	}
+	if result.Gets[0] == nil {
+		return ClusterInfo{}, &ForeignClusterError{Want: want}
 	}
 	var v clusterValue
 	if err := decodeJSON(key, result.Gets[0].Value, &v); err != nil {

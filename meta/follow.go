@@ -490,6 +490,13 @@ func (f *Follower) Records(node NodeID) []*L0Record {
 	return out
 }
 
+// Names tells whether a record names an object.
+func (f *Follower) Names(object string) bool {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return f.view.objects[object] > 0
+}
+
 // IsGarbage tells whether an object of this name is in nobody's way: no record names it, and none ever will, because its
 // incarnation is dead or has settled its number.
 func (f *Follower) IsGarbage(name string) bool {

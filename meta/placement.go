@@ -1,8 +1,10 @@
 package meta
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -143,13 +145,8 @@ func planLead(k Keys, s placementState, reg Registration) (Txn, error) {
 			changed = true
 		}
 	}
-	for _, t := range s.topics {
-		for n := range t.Partitions {
-			if p := (Partition{Topic: t.ID, Partition: n}); !taken[p] {
-				epochs[p] = 1
-				changed = true
-			}
-		}
+	if addUnled(reg.Disk, s.topics, taken, epochs) {
+		changed = true
 	}
 	if !changed && controls {
 		return Txn{}, nil
@@ -168,6 +165,33 @@ func planLead(k Keys, s placementState, reg Registration) (Txn, error) {
 		txn.Then = append(txn.Then, PutOp(k.Assign(reg.Node), value), nextPlacement(k, s.placement))
 	}
 	return txn, nil
+}
+
+// topicBytes is more than one topic adds to an assignment's value.
+const topicBytes = 48
+
+// addUnled gives the partitions that nobody leads their first epoch, oldest topics first, as far as one assignment has room.
+// What has no room stays without a leader; it is refused where topics are made, and must never keep a node from starting.
+func addUnled(disk string, topics []Topic, taken map[Partition]bool, epochs map[Partition]Epoch) (added bool) {
+	size := len(encodeAssignment(disk, epochs))
+	slices.SortFunc(topics, func(a, b Topic) int { return cmp.Compare(a.CreateRevision, b.CreateRevision) })
+	for _, t := range topics {
+		var unled []Partition
+		for n := range t.Partitions {
+			if p := (Partition{Topic: t.ID, Partition: n}); !taken[p] {
+				unled = append(unled, p)
+			}
+		}
+		if len(unled) == 0 || size+topicBytes > maxAssignBytes || len(epochs)+len(unled) > maxAssigned {
+			continue
+		}
+		size += topicBytes
+		added = true
+		for _, p := range unled {
+			epochs[p] = 1
+		}
+	}
+	return added
 }
 
 // nextPlacement writes the chain's key anew; the value only counts, for people.

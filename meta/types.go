@@ -104,3 +104,8 @@ type Assignment struct {
 	Epochs   map[Partition]Epoch
 	Revision Revision // mod revision of the key
 }
+
+// Fits tells whether a node that leads this has room for some partitions of one topic more.
+func (a Assignment) Fits(partitions int32) bool {
+	return len(encodeAssignment(a.Disk, a.Epochs))+topicBytes <= maxAssignBytes && len(a.Epochs)+int(partitions) <= maxAssigned
+}

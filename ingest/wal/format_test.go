@@ -3,8 +3,14 @@ package wal
 import (
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
+	"fmt"
 	"hash/crc32"
+	"slices"
+	"strings"
 	"testing"
+
+	"github.com/tidemark-io/tidemark/disk"
 )
 
 func putHeaderCRC(p []byte) {
@@ -41,5 +47,33 @@ func TestFrameHeaderIsBounded(t *testing.T) {
 	}
 	if _, reason := decodeFrameHeader(p, 1, 1000); reason == "" {
 		t.Error("took a frame of another LSN")
+	}
+}
+
+// TestFormatIsDrawn: the examples of the page about the format are what is written.
+func TestFormatIsDrawn(t *testing.T) {
+	f, err := disk.OS().Open("../../docs/formats/wal.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	size, err := f.Size()
+	if err != nil {
+		t.Fatal(err)
+	}
+	page := make([]byte, size)
+	if err := errors.Join(readFull(f, page, 0), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	for name, example := range map[string][]byte{
+		"file header": fileHeader{}.encode(),
+		"frame":       appendFrame(nil, 0x20, 0x10, Frame{Topic: [16]byte{0: 0xa0, 15: 0xaf}, Partition: 3, Epoch: 4, AppendTime: 5, Batch: []byte("abc")}),
+	} {
+		var drawn strings.Builder
+		for row := range slices.Chunk(example, 16) {
+			fmt.Fprintf(&drawn, "% x\n", row)
+		}
+		if !strings.Contains(string(page), "```\n"+drawn.String()+"```") {
+			t.Errorf("the page does not show this %s:\n%s", name, drawn.String())
+		}
 	}
 }
