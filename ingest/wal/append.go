@@ -5,15 +5,18 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
-	"slices"
 
 	"github.com/tidemark-io/tidemark/disk"
 )
 
-// keptBuffer is the largest buffer that Append keeps for the next call.
-const keptBuffer = 16 << 20
+const (
+	// writeBytes is what one write gathers. It fits a processor's cache, which makes larger ones slower.
+	writeBytes = 1 << 20
+	// directBytes is the length from which a batch is written from where it lies.
+	directBytes = 256 << 10
+)
 
-// Append writes frames behind each other, in one write, and stores where each begins in at, which is as long as frames. They
+// Append writes frames behind each other and stores where each begins in at, which is as long as frames. They
 // are with the operating system then, not durable; the batches are not kept.
 //
 // On ErrTooLarge and disk.ErrNoSpace nothing was appended, and the log goes on: on a full disk the caller tries again when
@@ -47,33 +50,59 @@ func (l *Log) Append(frames []Frame, at []LSN) error {
 		synced = end
 	}
 	off := current.offset(end)
-	l.buffer = slices.Grow(l.buffer[:0], int(size))
-	for n, f := range frames {
-		l.buffer = appendFrame(l.buffer, at[n], synced, f)
-	}
-	if behind := l.stale - off - size; behind > 0 {
-		l.buffer = append(l.buffer, make([]byte, behind)...)
-	}
-	if _, err := current.file.WriteAt(l.buffer, off); err != nil {
+	stop := max(off+size, l.stale)
+	if err := l.write(current, off, frames, at, synced); err != nil {
 		err = fmt.Errorf("append to log file %s: %w", current.name, err)
 		if !errors.Is(err, disk.ErrNoSpace) {
 			return l.fail(err)
 		}
-		l.stale = off + int64(len(l.buffer))
+		l.stale = stop
 		if eraseErr := l.erase(current, off); eraseErr != nil && !errors.Is(eraseErr, disk.ErrNoSpace) {
 			return l.fail(errors.Join(err, eraseErr))
 		}
 		return err
 	}
 	l.stale = 0
-	if cap(l.buffer) > keptBuffer {
-		l.buffer = nil
-	}
 	l.mu.Lock()
 	l.end = end + LSN(size)
 	current.end = l.end
 	l.mu.Unlock()
 	return nil
+}
+
+// write encodes frames to a file from off on, and zeros behind them over what an append before left there.
+func (l *Log) write(f *logFile, off int64, frames []Frame, at []LSN, synced LSN) error {
+	flush := func(p []byte) error {
+		if len(p) == 0 {
+			return nil
+		}
+		_, err := f.file.WriteAt(p, off)
+		off += int64(len(p))
+		return err
+	}
+	l.buffer = l.buffer[:0]
+	for n, frame := range frames {
+		l.buffer = appendFrameHeader(l.buffer, at[n], synced, frame)
+		direct := len(frame.Batch) >= directBytes
+		if !direct {
+			l.buffer = append(l.buffer, frame.Batch...)
+		}
+		if direct || len(l.buffer) >= writeBytes {
+			if err := flush(l.buffer); err != nil {
+				return err
+			}
+			l.buffer = l.buffer[:0]
+		}
+		if direct {
+			if err := flush(frame.Batch); err != nil {
+				return err
+			}
+		}
+	}
+	if err := flush(l.buffer); err != nil {
+		return err
+	}
+	return flush(make([]byte, max(l.stale-off, 0)))
 }
 
 // erase overwrites what a write that failed for lack of space may have left behind off. A shorter retry would else bring the

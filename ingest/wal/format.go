@@ -95,8 +95,8 @@ func decodeFileHeader(p []byte, first LSN) (h fileHeader, reason string, unknown
 	return h, "", false
 }
 
-// appendFrame encodes a frame behind out.
-func appendFrame(out []byte, at, synced LSN, f Frame) []byte {
+// appendFrameHeader encodes the header of a frame behind out.
+func appendFrameHeader(out []byte, at, synced LSN, f Frame) []byte {
 	start := len(out)
 	out = append(out, frameMagic[:]...)
 	out = append(out, 0, 0, 0, 0)
@@ -110,7 +110,7 @@ func appendFrame(out []byte, at, synced LSN, f Frame) []byte {
 	out = e.AppendUint32(out, uint32(len(f.Batch)))
 	out = e.AppendUint32(out, crc32.Checksum(f.Batch, castagnoli))
 	e.PutUint32(out[start+4:], crc32.Checksum(out[start+8:start+frameHeaderSize], castagnoli))
-	return append(out, f.Batch...)
+	return out
 }
 
 // decodeFrameHeader reads the header of the frame at an LSN, of which its file can hold left bytes at most; the reason says why

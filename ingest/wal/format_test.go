@@ -17,6 +17,10 @@ func putHeaderCRC(p []byte) {
 	binary.BigEndian.PutUint32(p[28:], crc32.Checksum(p[:28], castagnoli))
 }
 
+func appendFrame(out []byte, at, synced LSN, f Frame) []byte {
+	return append(appendFrameHeader(out, at, synced, f), f.Batch...)
+}
+
 // TestFormatIsFixed: these bytes are on disks; docs/formats/wal.md draws them.
 func TestFormatIsFixed(t *testing.T) {
 	got := fileHeader{first: 0x0102030405060708, synced: 0x1112131415161718}.encode()

@@ -53,6 +53,45 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
+// TestLargeGroups: groups that take several writes, batches that are written from where they lie, and a disk that fills up in the
+// midst of one.
+func TestLargeGroups(t *testing.T) {
+	fsys := crashdisk.New()
+	config := Config{FS: fsys, Dir: testDir, FileBytes: 8 << 20}
+	l := mustOpen(t, config)
+	group := []Frame{
+		frameOf(1, directBytes), frameOf(2, 10), frameOf(3, directBytes-1), frameOf(4, directBytes-1), frameOf(5, directBytes-1),
+		frameOf(6, directBytes-1), frameOf(7, directBytes-1), frameOf(8, 0), frameOf(9, writeBytes+1), frameOf(10, 1), frameOf(11, 1),
+	}
+	written := mustAppend(t, l, group...)
+	writes := 0
+	for {
+		calls := fsys.Calls()
+		fsys.FailOn(crashdisk.Fault{Call: calls + writes + 1, Op: crashdisk.Write, Err: disk.ErrNoSpace, Torn: true})
+		err := l.Append(group, make([]LSN, len(group)))
+		fsys.ClearFaults()
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, disk.ErrNoSpace) || errors.Is(err, ErrFailed) {
+			t.Fatal(err)
+		}
+		writes++
+		written = append(written, mustAppend(t, l, group[:1+writes%3]...)...) // ends right before a frame of the first attempt
+		end := mustSync(t, l)
+		config.FS = fsys.Copy().Crash(crashdisk.KeepNone, 0)
+		r := mustOpen(t, config)
+		if n, err := checkHolds(r, written, end); err != nil || n != len(written) || r.Recovery().TornBytes != 0 {
+			t.Fatalf("write %d: %d of %d frames, %+v: %v", writes, n, len(written), r.Recovery(), err)
+		}
+		mustClose(t, r)
+	}
+	if writes < 5 {
+		t.Fatalf("the group took %d writes", writes)
+	}
+	mustClose(t, l)
+}
+
 // TestTooLarge: a batch over the cap refuses its call alone; one that another cap allowed is still read.
 func TestTooLarge(t *testing.T) {
 	fsys := crashdisk.New()
