@@ -157,13 +157,14 @@ func (p *nodeProcess) bring(ctx context.Context) {
 	if err == nil {
 		p.node = node
 		p.late.arrive(node)
+	} else if ctx.Err() == nil {
+		p.late.waitFor(err) // before opened, or whoever waits for it would be told an older cause
 	}
 	close(p.opened)
 	switch {
 	case ctx.Err() != nil:
 		return
 	case err != nil:
-		p.late.waitFor(err)
 		p.failed <- err
 		return
 	}
@@ -282,7 +283,7 @@ func (p *nodeProcess) try(ctx context.Context) (*ingest.Node, error) {
 		advertise = p.URL()
 	}
 	node, err := ingest.Open(ingest.Config{
-		Node: meta.NodeID(p.id.node), Disk: p.id.disk, LogDir: p.data.path("wal"), FlushInterval: p.cfg.flushEvery(),
+		Node: meta.NodeID(p.id.node), Disk: p.id.disk, LogDir: p.data.path("wal"), FlushInterval: p.cfg.flushEvery(), GarbageGrace: p.cfg.garbageGrace(),
 		Info: meta.NodeInfo{HTTP: advertise, Zone: p.cfg.zone, Roles: p.cfg.roles, Version: readVersion().Version},
 	}, ingest.Dependencies{
 		FS: p.deps.fs, Clock: p.deps.clock, Store: p.store, Meta: client, Random: p.deps.random, Logger: p.deps.logger, Telemetry: p.measures,

@@ -133,6 +133,15 @@ func (c *serverConfig) flushEvery() time.Duration {
 	return localFlushInterval
 }
 
+// garbageGrace is how long objects that nothing refers to are kept for slow readers. On a local disk, where a flush may come
+// every few milliseconds and nobody is far away, they would be many: a minute will do.
+func (c *serverConfig) garbageGrace() time.Duration {
+	if c.onS3() {
+		return 10 * time.Minute
+	}
+	return time.Minute
+}
+
 // hosts are the names by which clients may call.
 func (c *serverConfig) hosts() []string {
 	out := append([]string{hostName(c.http)}, c.allowHosts...)
