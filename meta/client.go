@@ -169,7 +169,7 @@ func (c *Client) retry(ctx context.Context, what string, attempt func() (final b
 		if ctx.Err() != nil {
 			return fmt.Errorf("%s: %w", what, err)
 		}
-		c.logger.DebugContext(ctx, what+"; trying again", "cause", err)
+		c.logger.DebugContext(ctx, "a change of metadata is tried again", "change", what, "cause", err)
 		t := c.clock.NewTimer(wait)
 		select {
 		case <-t.C():

@@ -22,7 +22,8 @@ type CommitRequest struct {
 	WAL     uint64 // see Head
 	// Record is the object that becomes part of the log; nil when the commit only removes or releases.
 	Record *L0Record
-	// Release are partitions that the node lets go with this commit, at the epochs it led them.
+	// Release are the partitions that the node lets go with this commit, at the epochs it led them, and all that it let go
+	// before and was not assigned anew: the value replaces the earlier one. Empty, the earlier one stays.
 	Release []PartitionEpoch
 	// Replaces are keys of records that Record stands for from now on, at most MaxReplaces.
 	Replaces []string

@@ -13,7 +13,7 @@ type decoder struct {
 	err  error
 }
 
-func (d *decoder) fail(format string, args ...any) {
+func (d *decoder) failf(format string, args ...any) {
 	if d.err == nil {
 		d.err = fmt.Errorf(format, args...)
 	}
@@ -32,7 +32,7 @@ func (d *decoder) bytes(n int) []byte {
 		return nil
 	}
 	if n < 0 || n > len(d.rest) {
-		d.fail("ends too early")
+		d.failf("ends too early")
 		return nil
 	}
 	out := d.rest[:n:n]
@@ -48,10 +48,10 @@ func (d *decoder) uint(limit uint64) uint64 {
 	v, n := binary.Uvarint(d.rest)
 	switch {
 	case n <= 0:
-		d.fail("ends too early")
+		d.failf("ends too early")
 		return 0
 	case v > limit:
-		d.fail("%d where at most %d is allowed", v, limit)
+		d.failf("%d where at most %d is allowed", v, limit)
 		return 0
 	}
 	d.rest = d.rest[n:]
@@ -67,7 +67,7 @@ func (d *decoder) varint() int64 {
 	}
 	v, n := binary.Varint(d.rest)
 	if n <= 0 {
-		d.fail("ends too early")
+		d.failf("ends too early")
 		return 0
 	}
 	d.rest = d.rest[n:]
@@ -87,7 +87,7 @@ func (d *decoder) error(what string) error {
 // end is the error of what was read, or of what is left behind it.
 func (d *decoder) end(what string) error {
 	if d.err == nil && len(d.rest) > 0 {
-		d.fail("%d bytes behind its end", len(d.rest))
+		d.failf("%d bytes behind its end", len(d.rest))
 	}
 	return d.error(what)
 }

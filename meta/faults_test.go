@@ -35,6 +35,7 @@ var operations = []operation{
 	{
 		name: "register",
 		run: func(ctx context.Context, t *testing.T, c *meta.Client, _ meta.Registration) (string, error) {
+			t.Helper()
 			reg, err := c.Register(ctx, nodeInfo(2), leaseTime)
 			if err != nil {
 				return "", err
@@ -49,11 +50,13 @@ var operations = []operation{
 	{
 		name: "make the cluster",
 		before: func(t *testing.T, c *meta.Client) {
+			t.Helper()
 			if _, err := c.KV().Txn(t.Context(), meta.Txn{Then: []meta.Op{meta.DeleteOp(c.Keys().Cluster())}}); err != nil {
 				t.Fatal(err)
 			}
 		},
 		run: func(ctx context.Context, t *testing.T, c *meta.Client, _ meta.Registration) (string, error) {
+			t.Helper()
 			for { // it leaves repeating to the caller
 				info, err := newClient(t, c.KV()).EnsureCluster(ctx, "") // draws the same id each time
 				if err == nil || ctx.Err() != nil {
@@ -63,9 +66,13 @@ var operations = []operation{
 		},
 	},
 	{
-		name:   "lead a new topic",
-		before: func(t *testing.T, c *meta.Client) { makeTopic(t, c, "v", 3) },
+		name: "lead a new topic",
+		before: func(t *testing.T, c *meta.Client) {
+			t.Helper()
+			makeTopic(t, c, "v", 3)
+		},
 		run: func(ctx context.Context, t *testing.T, c *meta.Client, reg meta.Registration) (string, error) {
+			t.Helper()
 			at, err := c.LeadEverything(ctx, reg)
 			if mod := (&writer{t: t, client: c}).mod(c.Keys().Assign("a")); err == nil && mod > at {
 				t.Errorf("assigned at %d, told %d", mod, at)
@@ -76,6 +83,7 @@ var operations = []operation{
 	{
 		name: "create a topic",
 		run: func(ctx context.Context, t *testing.T, c *meta.Client, _ meta.Registration) (string, error) {
+			t.Helper()
 			topic, err := c.CreateTopic(ctx, "new", 2, meta.DefaultTopicConfig())
 			if err == nil && topic.Revision != topic.CreateRevision {
 				t.Errorf("a new topic is at revision %d, made at %d", topic.Revision, topic.CreateRevision)
@@ -133,6 +141,7 @@ func (o operation) play(t *testing.T, late bool, faults ...metafake.Fault) (s st
 }
 
 func (o operation) stage(t *testing.T, late bool, faults []metafake.Fault) stage {
+	t.Helper()
 	s := stage{store: newStore()}
 	s.client = newClient(t, s.store)
 	if _, err := s.client.EnsureCluster(t.Context(), ""); err != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -87,12 +88,7 @@ func (r *L0Record) Topics() []TopicID {
 
 // Excludes tells whether a partition's blocks are not part of the log.
 func (r *L0Record) Excludes(p Partition) bool {
-	for _, x := range r.Excluded {
-		if x == p {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(r.Excluded, p)
 }
 
 // L0ObjectName names the object with a number of one incarnation: l0/<node>/<incarnation>/<number>-<attempt>. A name stands
@@ -236,7 +232,7 @@ func DecodeL0Index(p []byte) (L0Index, error) {
 			e.FirstAppend = d.varint()
 			e.LastAppend = e.FirstAppend + d.varint()
 			if d.err == nil && (e.Count < 1 || e.BaseOffset < 0 || e.BaseOffset > math.MaxInt64-int64(e.Count)) {
-				d.fail("a block has %d offsets from %d on", e.Count, e.BaseOffset)
+				d.failf("a block has %d offsets from %d on", e.Count, e.BaseOffset)
 			}
 			if d.err != nil {
 				return L0Index{}, d.error("L0 index")
@@ -297,7 +293,7 @@ func DecodeL0Record(p []byte) (*L0Record, error) {
 	}
 	flags := d.byte()
 	if flags > 1 {
-		d.fail("unknown flags %02x", flags)
+		d.failf("unknown flags %02x", flags)
 	}
 	r := &L0Record{Inline: flags == 1}
 	r.Object = string(d.bytes(d.count(1)))

@@ -227,7 +227,7 @@ func (d *decoder) epochs() map[Partition]Epoch {
 			count := int32(d.uint(MaxPartitions))
 			epoch := Epoch(d.uint(math.MaxInt32))
 			if d.err == nil && (count < 1 || first+count > MaxPartitions || epoch < 1 || len(out)+int(count) > maxAssigned) {
-				d.fail("%d partitions from %d on at epoch %d", count, first, epoch)
+				d.failf("%d partitions from %d on at epoch %d", count, first, epoch)
 			}
 			if d.err != nil {
 				return nil

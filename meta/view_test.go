@@ -23,8 +23,8 @@ func testView(topics ...TopicID) *view {
 }
 
 // step applies one revision that removes some records and puts others.
-func (v *view) step(t testing.TB, revision Revision, remove []string, put map[string]*L0Record) {
-	t.Helper()
+func (v *view) step(tb testing.TB, revision Revision, remove []string, put map[string]*L0Record) {
+	tb.Helper()
 	change := Change{Revision: revision}
 	for _, key := range remove {
 		change.Events = append(change.Events, Event{Type: EventDelete, KV: KeyValue{Key: key, Mod: revision}})
@@ -33,7 +33,7 @@ func (v *view) step(t testing.TB, revision Revision, remove []string, put map[st
 		change.Events = append(change.Events, Event{Type: EventPut, KV: KeyValue{Key: key, Mod: revision, Create: revision}})
 	}
 	if err := v.apply(change, put); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 }
 
