@@ -240,7 +240,7 @@ func (e *etcd) Status(ctx context.Context) (Status, error) {
 	if err := ctx.Err(); err != nil {
 		return Status{}, e.classify(ctx, "ask for the status of etcd", err) // a client inside the process does not look
 	}
-	err := error(status.Error(codes.Unavailable, "no endpoint"))
+	err := status.Error(codes.Unavailable, "no endpoint")
 	var answer *clientv3.StatusResponse
 	for _, endpoint := range append(e.client.Endpoints(), "") {
 		if endpoint == "" && e.client.ActiveConnection() != nil {

@@ -48,9 +48,8 @@ func unavailable(err error) bool {
 		return true // the caller's own context is not done: a stream was closed under the request
 	}
 	code := status.Code(err)
-	var known rpctypes.EtcdError // carries its code where the status is hidden
-	if errors.As(err, &known) {
-		code = known.Code()
+	if known, ok := errors.AsType[rpctypes.EtcdError](err); ok {
+		code = known.Code() // its status is hidden
 	}
 	switch code { //nolint:exhaustive // the others are not about reaching etcd
 	case codes.Unavailable, codes.Canceled, codes.DeadlineExceeded, codes.Aborted, codes.ResourceExhausted, codes.Internal:

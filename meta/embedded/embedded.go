@@ -91,7 +91,7 @@ func Start(c Config) (*Server, error) {
 		return nil, fmt.Errorf("start etcd: lock directory %s: %w", c.Dir, err)
 	}
 	log := &bridge{to: c.Logger, closing: new(atomic.Bool)}
-	etcd, err := start(c, log)
+	etcd, err := start(fsys, c, log)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("start etcd in %s: %w", c.Dir, err), lock.Close())
 	}
@@ -101,7 +101,11 @@ func Start(c Config) (*Server, error) {
 	return &Server{Client: client, etcd: etcd, log: log, lock: lock, quota: c.QuotaBytes}, nil
 }
 
-func start(c Config, log *bridge) (etcd *embed.Etcd, err error) {
+func start(fsys disk.FS, c Config, log *bridge) (etcd *embed.Etcd, err error) {
+	first, err := prepare(fsys, c.Dir)
+	if err != nil {
+		return nil, err
+	}
 	defer func() {
 		// Some ways in which the files of etcd can be broken end in a panic of its own.
 		if p := recover(); p != nil {
@@ -116,7 +120,12 @@ func start(c Config, log *bridge) (etcd *embed.Etcd, err error) {
 	defer timeout.Stop()
 	select {
 	case <-etcd.Server.ReadyNotify():
-		return etcd, nil
+		if !first {
+			return etcd, nil
+		}
+		if err = finish(fsys, c.Dir); err == nil {
+			return etcd, nil
+		}
 	case err = <-etcd.Err():
 	case <-etcd.Server.StopNotify():
 		err = errors.New("it stopped before it was ready")

@@ -4,15 +4,19 @@ import (
 	"bytes"
 	"errors"
 	"log/slog"
+	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/goleak"
 
+	"github.com/tidemark-io/tidemark/clock"
 	"github.com/tidemark-io/tidemark/disk"
 	"github.com/tidemark-io/tidemark/meta"
 )
@@ -76,11 +80,70 @@ func TestDirectoryThatCannotBe(t *testing.T) {
 
 // A start that fails leaves nothing behind that would stop the next one.
 func TestStartFails(t *testing.T) {
-	dir := t.TempDir()
-	if _, err := Start(Config{Dir: dir, StartTimeout: 1}); err == nil || !strings.Contains(err.Error(), "not ready") {
-		t.Fatalf("got error %v", err)
+	for round := range 5 {
+		dir := t.TempDir()
+		for attempt := range round {
+			// Some are given up so late that they are ready before.
+			server, err := Start(Config{Dir: dir, StartTimeout: 1 + time.Duration(20*attempt)*time.Millisecond})
+			if err == nil {
+				err = server.Close()
+			} else if strings.Contains(err.Error(), "not ready") {
+				err = nil
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		open(t, dir)
 	}
-	open(t, dir)
+}
+
+// What an unfinished first start left is removed; what was ready once never is.
+func TestUnfinishedFirstStart(t *testing.T) {
+	dir := t.TempDir()
+	member := filepath.Join(dir, "member")
+	if err := os.MkdirAll(filepath.Join(member, "wal"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{filepath.Join(member, "wal", "half"), filepath.Join(dir, bootstrapFile)} {
+		if err := os.WriteFile(file, []byte("x"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	server, err := Start(Config{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := server.KV().Txn(t.Context(), meta.Txn{Then: []meta.Op{meta.PutOp("a", nil)}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := server.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, bootstrapFile)); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the first start has not ended: %v", err)
+	}
+	if kv, _, err := open(t, dir).KV().Get(t.Context(), "a"); err != nil || kv == nil {
+		t.Errorf("after the restart: %+v, %v", kv, err)
+	}
+}
+
+// A process that is killed at any moment of its first start, or its second, leaves a directory that the next one can use.
+func TestKilledWhileStarting(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	for range 5 {
+		dir := t.TempDir()
+		for range 2 {
+			child := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestReopen$", "-reopen="+dir)
+			if err := child.Start(); err != nil {
+				t.Fatal(err)
+			}
+			<-clock.System().NewTimer(time.Duration(random.IntN(200)) * time.Millisecond).C()
+			_ = child.Process.Kill() // it may have ended
+			_ = child.Wait()
+		}
+		open(t, dir)
+	}
 }
 
 func TestDamagedFiles(t *testing.T) {

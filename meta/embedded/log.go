@@ -61,12 +61,13 @@ func (b *bridge) Write(e zapcore.Entry, fields []zapcore.Field) error {
 	for _, f := range slices.Concat(b.fields, fields) {
 		f.AddTo(encoder)
 	}
-	attributes := make([]slog.Attr, 0, len(encoder.Fields))
+	attributes := make([]slog.Attr, 0, len(encoder.Fields)+1)
 	for k, v := range encoder.Fields {
 		attributes = append(attributes, slog.Any(k, v))
 	}
 	slices.SortFunc(attributes, func(a, b slog.Attr) int { return strings.Compare(a.Key, b.Key) })
-	b.to.LogAttrs(ctx, level, "etcd: "+e.Message, attributes...)
+	attributes = slices.Insert(attributes, 0, slog.String("message", e.Message))
+	b.to.LogAttrs(ctx, level, "etcd speaks", attributes...)
 	return nil
 }
 

@@ -29,15 +29,14 @@ func newHistory() history {
 
 // at returns the key as it was at a revision, nil if it was absent.
 func (h *history) at(key string, revision meta.Revision) *meta.KeyValue {
-	versions := h.versions[key]
-	for n := len(versions) - 1; n >= 0; n-- {
-		if versions[n].kv.Mod > revision {
+	for _, v := range slices.Backward(h.versions[key]) {
+		if v.kv.Mod > revision {
 			continue
 		}
-		if versions[n].deleted {
+		if v.deleted {
 			return nil
 		}
-		kv := versions[n].kv
+		kv := v.kv
 		kv.Value = slices.Clone(kv.Value)
 		return &kv
 	}

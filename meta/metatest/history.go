@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 
 	"github.com/tidemark-io/tidemark/meta"
 )
@@ -202,7 +203,7 @@ func (s *suite) watchLargeRevisions() {
 		if c.Revision != from+meta.Revision(n) || len(c.Events) != keys {
 			s.Fatalf("change %d is revision %d with %d events", n, c.Revision, len(c.Events))
 		}
-		slices.SortFunc(c.Events, func(a, b meta.Event) int { return bytes.Compare([]byte(a.KV.Key), []byte(b.KV.Key)) })
+		slices.SortFunc(c.Events, func(a, b meta.Event) int { return strings.Compare(a.KV.Key, b.KV.Key) })
 		for m, e := range c.Events {
 			if e.KV.Key != s.key("%03d", m) || len(e.KV.Value) != size || e.KV.Value[0] != byte(n) {
 				s.Fatalf("event %d of revision %d is wrong: %s", m, c.Revision, e.KV.Key)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -116,11 +117,11 @@ func (s *suite) list(at meta.Revision) string {
 	if at != 0 && revision != at {
 		s.Fatalf("Range at %d answered for %d", at, revision)
 	}
-	out := ""
+	var out strings.Builder
 	for _, kv := range kvs {
-		out += fmt.Sprintf("%s=%s ", kv.Key[len(s.prefix):], kv.Value)
+		fmt.Fprintf(&out, "%s=%s ", kv.Key[len(s.prefix):], kv.Value)
 	}
-	return out
+	return out.String()
 }
 
 func (s *suite) watch(from meta.Revision) meta.Watcher {

@@ -208,7 +208,7 @@ func (s *suite) doneContext() {
 	s.wants("KeepAlive", err, context.Canceled)
 	s.wants("Revoke", s.Revoke(ctx, 1), context.Canceled)
 	s.wants("Compact", s.Compact(ctx, 1), context.Canceled)
-	_, err = s.KV.Status(ctx)
+	_, err = s.Status(ctx)
 	s.wants("Status", err, context.Canceled)
 }
 
@@ -228,7 +228,7 @@ func (s *suite) get() {
 
 func (s *suite) status() {
 	revision := s.set(s.key("a"), "1")
-	status, err := s.KV.Status(s.ctx)
+	status, err := s.Status(s.ctx)
 	if err != nil {
 		s.Fatal(err)
 	}
