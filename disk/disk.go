@@ -23,8 +23,8 @@ var (
 // called from any goroutine. What a method did survives a crash of the process at once, and a crash of the machine only
 // after the sync that each comment names.
 type FS interface {
-	// MkdirAll makes dir and its missing parents, and syncs the parents of each directory that it made, so that on return
-	// dir survives a crash.
+	// MkdirAll makes dir and its missing parents, one after the other, each durable before the next. On return dir survives
+	// a crash, also when it was there already because an earlier call failed or its process ended half-way.
 	MkdirAll(dir string) error
 	// Create makes a new empty file for writing and reading. It fails with fs.ErrExist if the name is taken. The name
 	// survives a crash after SyncDir of its directory.

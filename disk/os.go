@@ -36,26 +36,29 @@ func classify(err error) error {
 
 func (osFS) MkdirAll(dir string) error {
 	var missing []string
-	for d := filepath.Clean(dir); ; d = filepath.Dir(d) {
-		info, err := os.Stat(d)
+	there := filepath.Clean(dir)
+	for ; ; there = filepath.Dir(there) {
+		info, err := os.Stat(there)
 		if err == nil {
 			if !info.IsDir() {
-				return fmt.Errorf("make directory %s: %s is a file", dir, d)
+				return fmt.Errorf("make directory %s: %s is a file", dir, there)
 			}
 			break
 		}
-		if !errors.Is(err, fs.ErrNotExist) {
+		if !errors.Is(err, fs.ErrNotExist) || there == filepath.Dir(there) {
 			return err
 		}
-		missing = append(missing, d)
-		if d == filepath.Dir(d) {
-			break
-		}
+		missing = append(missing, there)
 	}
-	if err := os.MkdirAll(dir, dirMode); err != nil {
-		return classify(err)
+	// Somebody may have made this one and ended before it was durable. Where this process may not, or cannot, sync the
+	// directory above, it was none of ours.
+	if err := syncDir(filepath.Dir(there)); err != nil && !errors.Is(err, fs.ErrPermission) && !cannotSync(err) {
+		return err
 	}
 	for _, d := range slices.Backward(missing) {
+		if err := os.Mkdir(d, dirMode); err != nil && !errors.Is(err, fs.ErrExist) { // somebody else may make it too
+			return classify(err)
+		}
 		if err := syncDir(filepath.Dir(d)); err != nil {
 			return err
 		}

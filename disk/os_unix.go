@@ -11,6 +11,11 @@ import (
 
 func isQuota(err error) bool { return errors.Is(err, unix.EDQUOT) }
 
+// cannotSync says that a directory is on a file system that is read-only or has no way to sync one.
+func cannotSync(err error) bool {
+	return errors.Is(err, unix.EROFS) || errors.Is(err, unix.EINVAL)
+}
+
 // syncDir makes the entries of a directory durable.
 func syncDir(dir string) error {
 	d, err := os.Open(dir)

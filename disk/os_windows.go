@@ -10,6 +10,8 @@ import (
 
 func isQuota(err error) bool { return errors.Is(err, windows.ERROR_DISK_FULL) }
 
+func cannotSync(error) bool { return false }
+
 // syncDir does nothing: NTFS journals directory entries, and directories cannot be flushed.
 func syncDir(string) error { return nil }
 

@@ -100,6 +100,10 @@ func checkObjects(t *testing.T, fsys disk.FS, promised map[string]bool) (err err
 // TestLocalCrash lets every call of a store's life go wrong in every way, and lets the power go there: an object that was
 // promised is whole, any other is whole or invisible, and the next life goes on.
 func TestLocalCrash(t *testing.T) {
+	all := map[string]bool{}
+	for _, o := range crashObjects {
+		all[o.name] = true
+	}
 	for name, fault := range map[string]crashdisk.Fault{
 		"error":        {},
 		"errorAfter":   {Done: true},
@@ -113,10 +117,7 @@ func TestLocalCrash(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			for call := 1; ; call++ {
 				fsys := crashdisk.New()
-				if err := fsys.MkdirAll("/data"); err != nil {
-					t.Fatal(err)
-				}
-				fault.Call = fsys.Calls() + call
+				fault.Call = call
 				fsys.FailOn(fault)
 				promised, err := putAll(t, fsys)
 				if fsys.Failed() == "" {
@@ -127,18 +128,18 @@ func TestLocalCrash(t *testing.T) {
 				}
 				failed := fmt.Sprintf("call %d (%s)", call, fsys.Failed())
 				if !fault.Stop {
-					if err := checkObjects(t, fsys.Copy(), promised); err != nil {
+					next := fsys.Copy()
+					if err := checkObjects(t, next, promised); err != nil {
 						t.Fatalf("%s, then a restart: %v", failed, err)
+					}
+					if err := checkObjects(t, next.Crash(crashdisk.KeepNone, 0), all); err != nil {
+						t.Fatalf("%s, then a restart and a crash: %v", failed, err)
 					}
 				}
 				for _, c := range localCrashes {
 					after := fsys.Crash(c.keep, c.seed)
 					if err := checkObjects(t, after, promised); err != nil {
 						t.Fatalf("%s, then a crash that keeps %v, seed %d: %v", failed, c.keep, c.seed, err)
-					}
-					all := map[string]bool{}
-					for _, o := range crashObjects {
-						all[o.name] = true
 					}
 					if err := checkObjects(t, after.Crash(crashdisk.KeepNone, 0), all); err != nil {
 						t.Fatalf("%s, a crash that keeps %v, seed %d, and another crash: %v", failed, c.keep, c.seed, err)

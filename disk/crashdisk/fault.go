@@ -46,7 +46,7 @@ type Fault struct {
 	// Err is what the call reports, ErrInjected when nil; with Stop nobody is left to hear it. A call that fails has no effect,
 	// but that of a Sync is to lose what was pending.
 	Err error
-	// Torn makes the first half of a write take effect, and leaves the directories of a MkdirAll made but not synced.
+	// Torn makes the first half of a write take effect, and leaves the first directory of a MkdirAll made but not durable.
 	Torn bool
 	// Done makes the call take effect before it reports the error.
 	Done bool

@@ -167,31 +167,49 @@ func (f *FS) room() int64 {
 
 // MkdirAll implements disk.FS.
 func (f *FS) MkdirAll(dir string) error {
-	mkdir := func(sync bool) error {
-		n := f.root
-		for _, part := range split(dir) {
-			if part == "." {
-				continue
-			}
-			if !n.dir {
-				return syscall.ENOTDIR
-			}
-			child := n.names[part]
-			if child == nil {
-				child = newDir(f.now)
-				f.rename(nameSet{n, part, child})
-				if sync {
-					f.syncDir(n)
-				}
-			}
-			n = child
+	return f.call(MkdirAll, dir, func() error {
+		return f.mkdirAll(dir, func(parent *inode) bool {
+			f.syncDir(parent)
+			return true
+		})
+	}, func() error {
+		return f.mkdirAll(dir, func(*inode) bool { return false })
+	}, nil)
+}
+
+// mkdirAll calls made with the parent of the deepest directory that was there, and with that of each that it makes. It ends early
+// when that is false of one that it made.
+func (f *FS) mkdirAll(dir string, made func(parent *inode) bool) error {
+	parent, n := f.root, f.root
+	there := true
+	for _, part := range split(dir) {
+		if part == "." {
+			continue
 		}
 		if !n.dir {
 			return syscall.ENOTDIR
 		}
-		return nil
+		child := n.names[part]
+		if child == nil {
+			if there {
+				made(parent)
+				there = false
+			}
+			child = newDir(f.now)
+			f.rename(nameSet{n, part, child})
+			if !made(n) {
+				return nil
+			}
+		}
+		parent, n = n, child
 	}
-	return f.call(MkdirAll, dir, func() error { return mkdir(true) }, func() error { return mkdir(false) }, nil)
+	if !n.dir {
+		return syscall.ENOTDIR
+	}
+	if there {
+		made(parent)
+	}
+	return nil
 }
 
 // Create implements disk.FS.

@@ -195,3 +195,32 @@ func TestDamageBehind(t *testing.T) {
 		mustClose(t, l)
 	}
 }
+
+// TestLyingHeaders: headers with a right checksum that cannot be true.
+func TestLyingHeaders(t *testing.T) {
+	d := newDamaged(t)
+	second, end := d.end(1)
+	last, _ := d.end(2)
+	for _, c := range []struct {
+		file   int
+		header fileHeader
+	}{
+		{1, fileHeader{first: second, synced: last + 1}},                          // ends below what it says was synced
+		{1, fileHeader{first: second, synced: second - 1}},                        // begins behind what was synced
+		{1, fileHeader{first: second + 1, synced: last}},                          // is another
+		{2, fileHeader{first: last, synced: last + LSN(end) + (1 << 20)}},         // lost its end
+		{2, fileHeader{first: last, synced: d.written[len(d.written)-1].at + 95}}, // lost one byte
+	} {
+		p := d.content(t, d.files[c.file])
+		copy(p, c.header.encode())
+		after := d.fsys.Crash(crashdisk.KeepAll, 0)
+		if err := after.WriteFile(d.files[c.file], p); err != nil {
+			t.Fatal(err)
+		}
+		config := d.config
+		config.FS = after
+		if _, err := Open(config); !isCorruption(err) {
+			t.Errorf("file %d, %+v: %v", c.file, c.header, err)
+		}
+	}
+}

@@ -10,7 +10,7 @@ import (
 	"github.com/tidemark-io/tidemark/disk"
 )
 
-// Config is what a log is told. FS and Dir are needed; the directory is the log's alone, and the one above it is durable.
+// Config is what a log is told. FS and Dir are needed; the directory is the log's alone.
 type Config struct {
 	FS  disk.FS
 	Dir string
@@ -74,10 +74,6 @@ func Open(config Config) (*Log, error) {
 	if err := config.FS.MkdirAll(config.Dir); err != nil {
 		return nil, fmt.Errorf("make the log's directory: %w", err)
 	}
-	// Also when it is there: an earlier life may have made it and ended before it was synced.
-	if err := config.FS.SyncDir(path.Dir(path.Clean(config.Dir))); err != nil {
-		return nil, fmt.Errorf("sync the directory above the log's: %w", err)
-	}
 	if err := l.recover(); err != nil {
 		return nil, errors.Join(err, l.closeFiles())
 	}
@@ -100,7 +96,11 @@ func (l *Log) broken() error {
 	return nil
 }
 
+// fail makes the log only close. Its error is never disk.ErrNoSpace, which would say that the call may be repeated.
 func (l *Log) fail(err error) error {
+	if errors.Is(err, disk.ErrNoSpace) {
+		err = errors.New(err.Error())
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.failed == nil {
