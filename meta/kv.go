@@ -197,10 +197,10 @@ type Change struct {
 
 // Watcher is one running watch. Next is for one goroutine at a time; Close may be called from any, more than once.
 type Watcher interface {
-	// Next waits for the next change and returns it. Changes come in ascending revisions, none missing, none twice,
-	// and each complete. The caller calls it soon again: what it does not fetch waits in memory. After an error other than ctx's own, which leaves the watch as it was, the watch is over:
-	// ErrCompacted means that the revision needed is gone and the reader lists again; any other error that it watches
-	// again from the revision after the last one received.
+	// Next waits for the next change and returns it. Changes come in ascending revisions, none missing, none twice, and
+	// each complete. What is not fetched waits in memory, so the caller calls it again soon. An error of ctx leaves the
+	// watch as it was; any other ends it: after ErrCompacted the revision needed is gone and the reader lists again, after
+	// all others it watches again from the revision after the last one received.
 	Next(ctx context.Context) (Change, error)
 	// RequestProgress asks for a Change that tells how far the watch has come, which Next delivers soon after. A prefix
 	// that nobody writes to stays silent while the store's revision moves on, so whoever waits for a revision asks.
@@ -238,9 +238,10 @@ type KV interface {
 	// Nobody below Txn ever sends a transaction twice. An error means that the outcome is unknown: the transaction may
 	// have taken effect, or may yet at any later time, since a request that was given up may still be on its way. It
 	// is for the caller to send the same transaction again until the store decides, and to write it so that only one
-	// of its copies can succeed (by comparing the mod revision of a key that it puts). There are two exceptions. When
-	// errors.Is(err, ErrTooLarge), or when Txn.Validate fails, this copy was refused before anything was done. And when errors.Is(err, ErrLeaseGone),
-	// neither this copy nor any later one can succeed, for a lease that is gone stays gone, but an earlier one may have.
+	// of its copies can succeed (by comparing the mod revision of a key that it puts). There are two exceptions: when
+	// errors.Is(err, ErrTooLarge), or when Txn.Validate fails, this copy was refused before anything was done; when
+	// errors.Is(err, ErrLeaseGone), neither this copy nor any later one can succeed, for a lease that is gone stays gone,
+	// but an earlier one may have.
 	Txn(ctx context.Context, txn Txn) (TxnResult, error)
 	// Get returns the key, nil if it is absent, and the revision at which that held. It is linearizable: it sees every
 	// transaction that returned before Get was called.
