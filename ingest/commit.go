@@ -108,9 +108,6 @@ type commitEffects struct {
 // idle tells whether an assignment may be applied: nothing is with etcd or in doubt.
 func (c *committer) idle() bool { return !c.sent }
 
-// inDoubt tells since how many attempts the current outcome is unknown.
-func (c *committer) inDoubt() int { return c.failures }
-
 // pending counts the objects that are cut and not committed.
 func (c *committer) pending() int {
 	n := c.flushes.len() + c.folds.len()
@@ -156,7 +153,7 @@ func (c *committer) Step(event commitEvent, durable uint64) (commitEffects, erro
 			return out, err
 		}
 		if out.assignment != nil || out.lost != nil || c.sent {
-			return out, nil
+			return out, nil //nolint:nilerr // lost is an effect for the node, no failure of the step
 		}
 	case commitFailed:
 		c.failures++

@@ -281,7 +281,7 @@ func (c *core) cut(now time.Time) {
 		return
 	}
 	job := &commitJob{number: c.commit.nextNumber(), entries: taken, cutAt: now}
-	c.stepCommit(flushCut{job: job}, now)
+	c.stepCommit(flushCut{job: job})
 	c.outside.upload(job, batches)
 }
 
@@ -323,7 +323,7 @@ func (c *core) uploaded(job *commitJob, now time.Time) {
 	if !job.isFold() {
 		c.flush.Step(uploadEnded{})
 	}
-	c.stepCommit(objectStored{job: job}, now)
+	c.stepCommit(objectStored{job: job})
 	c.settle(now)
 }
 
@@ -336,7 +336,7 @@ func (c *core) commitAnswered(result meta.TxnResult, now time.Time) {
 		return
 	}
 	c.metaCause = ""
-	c.stepCommit(commitAnswered{result: result, now: now}, now)
+	c.stepCommit(commitAnswered{result: result, now: now})
 	c.settle(now)
 }
 
@@ -346,18 +346,21 @@ func (c *core) commitFailed(err error, now time.Time) {
 		return
 	}
 	c.metaCause = "etcd: " + err.Error()
-	c.stepCommit(commitFailed{err: err, now: now}, now)
+	c.stepCommit(commitFailed{err: err, now: now})
 }
 
 // foldNumber gives a number to an object that a fold is about to write.
 func (c *core) foldNumber() meta.Seq { return c.commit.nextNumber() }
 
 // foldAbandoned: a fold came to nothing.
-func (c *core) foldAbandoned(number meta.Seq, now time.Time) {
-	c.stepCommit(foldAbandoned{number: number}, now)
+func (c *core) foldAbandoned(number meta.Seq, _ time.Time) {
+	if c.ended {
+		return
+	}
+	c.stepCommit(foldAbandoned{number: number})
 }
 
-func (c *core) stepCommit(event commitEvent, now time.Time) {
+func (c *core) stepCommit(event commitEvent) {
 	out, err := c.commit.Step(event, uint64(c.logSyncEnd))
 	for {
 		if err != nil {
@@ -481,7 +484,7 @@ func (c *core) indexAdvanced(now time.Time) {
 		}
 	}
 	if c.commit.idle() && c.applyAssignment() {
-		c.stepCommit(assignmentRead{assignment: c.assignment}, now)
+		c.stepCommit(assignmentRead{assignment: c.assignment})
 	}
 	c.leadAssigned()
 	c.settle(now)
@@ -724,7 +727,7 @@ func (c *core) tick(now time.Time) {
 			c.outside.wake(c.retryAt)
 		} else {
 			c.retryAt = time.Time{}
-			c.stepCommit(commitRetry{}, now)
+			c.stepCommit(commitRetry{})
 		}
 	}
 	c.wakeFetch(c.fetch.Step(fetchTick{now: now}))

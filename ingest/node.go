@@ -314,7 +314,7 @@ func (n *Node) levels() NodeLevels {
 	if !i.post(func(time.Time) {
 		l := NodeLevels{
 			Partitions: int64(len(i.core.partitions)), BufferedBytes: i.core.tail.cachedSize,
-			InFlight: int64(i.core.commit.pending()), CommitSequence: int64(i.core.commit.seq), //nolint:gosec // a count of commits
+			InFlight: int64(i.core.commit.pending()), CommitSequence: int64(i.core.commit.seq),
 		}
 		for _, p := range i.core.partitions {
 			l.WaitingAcks += int64(len(p.allWaiters) + len(p.leaderWaiters))

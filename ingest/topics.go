@@ -216,8 +216,8 @@ func (i *incarnation) states(ctx context.Context, topic meta.Topic) ([]Partition
 	posted := i.post(func(time.Time) {
 		out := make([]PartitionState, topic.Partitions)
 		for n := range out {
-			id := meta.Partition{Topic: topic.ID, Partition: int32(n)} //nolint:gosec // partitions fit
-			out[n] = PartitionState{Partition: int32(n)}               //nolint:gosec // partitions fit
+			id := meta.Partition{Topic: topic.ID, Partition: int32(n)}
+			out[n] = PartitionState{Partition: int32(n)}
 			if p := i.core.partitions[id]; p != nil {
 				out[n] = PartitionState{
 					Partition: p.id.Partition, Leader: string(i.node.config.Node), LeaderEpoch: p.epoch, LogStartOffset: p.start,

@@ -54,7 +54,7 @@ func (u *uploader) put(ctx context.Context, number meta.Seq, object *tier.L0Obje
 			u.telemetry.Flushed(ctx, batches, object.Size, u.clock.Now().Sub(began))
 			return &meta.L0Record{
 				Node: u.node, Incarnation: u.incarnation, Object: name, Size: object.Size,
-				IndexOffset: object.IndexOffset, IndexLength: int32(len(object.IndexBytes)), IndexCRC: object.IndexCRC, //nolint:gosec // capped by BuildL0
+				IndexOffset: object.IndexOffset, IndexLength: int32(len(object.IndexBytes)), IndexCRC: object.IndexCRC,
 				Inline: len(object.IndexBytes) <= meta.MaxInlineIndex, Index: object.Index,
 			}, nil
 		}

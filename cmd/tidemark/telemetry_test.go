@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"strings"
@@ -63,7 +64,7 @@ func TestMetricsHavePrometheusNames(t *testing.T) {
 	node.FetchFailed(ctx, errors.New("a bug"))
 	node.RequestPanicked(ctx)
 	w := httptest.NewRecorder()
-	tel.handler.ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	tel.handler.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
 	for _, want := range []string{
 		`tidemark_produce_records_total{reached="disk"} 3`,
 		`tidemark_produce_bytes_total{reached="disk"} 300`,
