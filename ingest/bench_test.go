@@ -33,7 +33,7 @@ func BenchmarkNodeAppend(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer func() {
-		if err := node.Close(context.Background()); err != nil {
+		if err := node.Close(b.Context()); err != nil {
 			b.Error(err)
 		}
 	}()

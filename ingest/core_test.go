@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -16,6 +17,16 @@ func quietSim() (*sim, *simLife) {
 	return s, s.life
 }
 
+// untilQuiet takes steps until none of them can be taken.
+func (s *sim) untilQuiet(steps ...func() bool) {
+	for more := true; more; {
+		more = false
+		for _, step := range steps {
+			more = step() || more
+		}
+	}
+}
+
 // put produces to a partition and has the log written and synced, but not told of the sync.
 func (s *sim) put(p meta.Partition, acks Acks, content string) *error {
 	var got error = errPending
@@ -26,8 +37,7 @@ func (s *sim) put(p meta.Partition, acks Acks, content string) *error {
 	for len(s.life.queue) > 0 {
 		s.stepWriteLog()
 	}
-	for s.stepReportWritten() {
-	}
+	s.untilQuiet(s.stepReportWritten)
 	s.stepSync()
 	return &got
 }
@@ -42,7 +52,7 @@ func TestCoreHoldsDiskAcksWithoutLease(t *testing.T) {
 	onDisk := s.put(disk, AcksAll, "disk")
 	s.now = s.now.Add(time.Second) // five times the lease, and nobody ticked
 	s.stepReportSynced()
-	if *onDisk != errPending {
+	if !errors.Is(*onDisk, errPending) {
 		t.Fatalf("answered without a lease: %v", *onDisk)
 	}
 	buffered := s.put(object, AcksLeader, "object") // promises no disk
@@ -55,6 +65,23 @@ func TestCoreHoldsDiskAcksWithoutLease(t *testing.T) {
 	l.core.leaseStep(leaseKept{sentAt: s.now, now: s.now}, s.now)
 	if *onDisk != nil {
 		t.Fatalf("the lease is confirmed, and: %v", *onDisk)
+	}
+}
+
+// A commit that is refused because the registration has gone is not sent again, whatever else comes.
+func TestCoreSendsNothingAfterItsEnd(t *testing.T) {
+	s, l := quietSim()
+	got := s.put(meta.Partition{Topic: s.topics[0].ID}, AcksAll, "a")
+	number := l.core.foldNumber()
+	s.now = s.now.Add(20 * time.Millisecond)
+	l.core.tick(s.now)
+	s.untilQuiet(s.stepBuild, s.stepStore)
+	s.etcd.apply(meta.Txn{Then: []meta.Op{meta.DeleteOp(s.etcd.keys.Node(simNode))}})
+	s.untilQuiet(s.stepApply, s.stepAnswer)
+	reasonIs(t, *got, ReasonOutcomeUnknown)
+	l.core.foldAbandoned(number, s.now)
+	if len(s.requests) != 0 {
+		t.Fatal("a commit was sent after the end")
 	}
 }
 
@@ -71,7 +98,7 @@ func TestCoreEndsWithItsLease(t *testing.T) {
 	}
 	requests, puts := len(s.requests), len(s.puts)
 	late := s.put(object, AcksAll, "c")
-	if !ReasonOf(*late).Retryable() || *late == errPending {
+	if !ReasonOf(*late).Retryable() || errors.Is(*late, errPending) {
 		t.Fatalf("after the end: %v", *late)
 	}
 	call := &fetchCall{partitions: []fetchTarget{{id: disk}}, reply: make(chan fetchPlan, 1), maxBytes: 1, minBytes: 1}
@@ -91,22 +118,17 @@ func TestCoreTrimsBehindTheIndex(t *testing.T) {
 	s, l := quietSim()
 	object := meta.Partition{Topic: s.topics[0].ID}
 	got := s.put(object, AcksAll, "a")
-	for s.stepReportSynced() {
-	}
+	s.untilQuiet(s.stepReportSynced)
 	s.now = s.now.Add(20 * time.Millisecond)
 	l.core.tick(s.now)
-	for s.stepBuild() || s.stepStore() {
-	}
-	for s.stepApply() || s.stepAnswer() {
-	}
+	s.untilQuiet(s.stepBuild, s.stepStore, s.stepApply, s.stepAnswer)
 	if *got != nil {
 		t.Fatalf("not committed: %v", *got)
 	}
 	if l.trimTo != 0 {
 		t.Fatalf("the log was trimmed to %d before the index showed the commit", l.trimTo)
 	}
-	for s.stepIndex() {
-	}
+	s.untilQuiet(s.stepIndex)
 	if l.trimTo != s.disk.end {
 		t.Fatalf("the log was trimmed to %d of %d", l.trimTo, s.disk.end)
 	}

@@ -20,6 +20,7 @@ type partitionStory struct {
 }
 
 func newPartitionStory(t *testing.T, durability meta.Durability, end int64, committed ...meta.L0Producer) *partitionStory {
+	t.Helper()
 	config := meta.DefaultTopicConfig()
 	config.Durability = durability
 	topic := meta.Topic{Name: "t", ID: meta.TopicID{1}, Partitions: 1, Config: config}

@@ -33,13 +33,13 @@ type nodeWorld struct {
 }
 
 // inNodeWorld runs a story with a node that is ready, and closes the node behind it.
-func inNodeWorld(t *testing.T, setup func(*Config), story func(t *testing.T, w *nodeWorld)) {
+func inNodeWorld(t *testing.T, setup func(*Config), story func(w *nodeWorld)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		w := &nodeWorld{t: t, ctx: t.Context(), fs: crashdisk.New(), store: tierfake.New(), kv: metafake.New(metafake.Config{Clock: clock.System()}), setup: setup}
 		w.open()
 		defer w.close()
-		story(t, w)
+		story(w)
 	})
 }
 
@@ -197,7 +197,8 @@ func reasonIs(t *testing.T, err error, want Reason, words ...string) {
 func TestNodeKeepsWhatItAcknowledged(t *testing.T) {
 	for _, durability := range []string{"object", "disk"} {
 		t.Run(durability, func(t *testing.T) {
-			inNodeWorld(t, nil, func(t *testing.T, w *nodeWorld) {
+			inNodeWorld(t, nil, func(w *nodeWorld) {
+				t := w.t
 				w.create("t", map[string]string{"durability": durability})
 				for n := range 5 {
 					r := w.mustProduce("t", fmt.Sprintf("a%d", n), fmt.Sprintf("b%d", n))
@@ -221,7 +222,8 @@ func TestNodeKeepsWhatItAcknowledged(t *testing.T) {
 
 // A kill in the middle: the file system loses what was not synced, the object store nothing.
 func TestNodeComesBackFromACrash(t *testing.T) {
-	inNodeWorld(t, func(c *Config) { c.IdleFlushInterval = time.Hour }, func(t *testing.T, w *nodeWorld) {
+	inNodeWorld(t, func(c *Config) { c.IdleFlushInterval = time.Hour }, func(w *nodeWorld) {
+		t := w.t
 		w.create("t", map[string]string{"durability": "disk"})
 		for n := range 20 {
 			w.mustProduce("t", fmt.Sprint(n))
@@ -243,7 +245,8 @@ func TestNodeComesBackFromACrash(t *testing.T) {
 }
 
 func TestNodeWaitsForTheObjectStore(t *testing.T) {
-	inNodeWorld(t, func(c *Config) { c.LogBytes = 64 << 10 }, func(t *testing.T, w *nodeWorld) {
+	inNodeWorld(t, func(c *Config) { c.LogBytes = 64 << 10 }, func(w *nodeWorld) {
+		t := w.t
 		w.create("t", nil)
 		for range 60 {
 			w.store.FailNext(tierfake.Put, fmt.Errorf("%w: 503 slow down", tier.ErrUnavailable), tierfake.Before)
@@ -282,7 +285,8 @@ func TestNodeWaitsForTheObjectStore(t *testing.T) {
 }
 
 func TestNodeWaitsForEtcd(t *testing.T) {
-	inNodeWorld(t, nil, func(t *testing.T, w *nodeWorld) {
+	inNodeWorld(t, nil, func(w *nodeWorld) {
+		t := w.t
 		w.create("t", nil)
 		w.mustProduce("t", "before")
 		before := w.node.current.Load()
@@ -307,7 +311,8 @@ func TestNodeWaitsForEtcd(t *testing.T) {
 func TestNodeInDoubt(t *testing.T) {
 	for _, fault := range []metafake.Fault{metafake.LoseReply, metafake.Drop, metafake.Detach} {
 		t.Run(fmt.Sprint(fault), func(t *testing.T) {
-			inNodeWorld(t, nil, func(t *testing.T, w *nodeWorld) {
+			inNodeWorld(t, nil, func(w *nodeWorld) {
+				t := w.t
 				w.create("t", nil)
 				w.kv.FailTxns(fault, fault)
 				for n := range 5 {
@@ -330,7 +335,8 @@ func TestNodeInDoubt(t *testing.T) {
 }
 
 func TestNodeBeginsAnewWithoutItsLease(t *testing.T) {
-	inNodeWorld(t, nil, func(t *testing.T, w *nodeWorld) {
+	inNodeWorld(t, nil, func(w *nodeWorld) {
+		t := w.t
 		w.create("t", nil)
 		id, _, err := w.node.InitProducer(w.ctx)
 		if err != nil {
@@ -368,7 +374,8 @@ func TestNodeBeginsAnewWithoutItsLease(t *testing.T) {
 }
 
 func TestNodeWaitsForItsDisk(t *testing.T) {
-	inNodeWorld(t, nil, func(t *testing.T, w *nodeWorld) {
+	inNodeWorld(t, nil, func(w *nodeWorld) {
+		t := w.t
 		w.create("t", map[string]string{"durability": "disk"})
 		w.mustProduce("t", "before")
 		w.store.Hang(tierfake.Put)
@@ -409,7 +416,8 @@ func TestNodeWaitsForItsDisk(t *testing.T) {
 }
 
 func TestNodeDeletesATopicUnderProduce(t *testing.T) {
-	inNodeWorld(t, nil, func(t *testing.T, w *nodeWorld) {
+	inNodeWorld(t, nil, func(w *nodeWorld) {
+		t := w.t
 		w.create("t", nil)
 		w.create("other", nil)
 		release := w.store.Hang(tierfake.Put)
@@ -439,7 +447,8 @@ func TestNodeDeletesATopicUnderProduce(t *testing.T) {
 func TestNodeFolds(t *testing.T) {
 	const flushes = 2000
 	setup := func(c *Config) { c.FlushInterval, c.TailBytes = time.Millisecond, 1 }
-	inNodeWorld(t, setup, func(t *testing.T, w *nodeWorld) {
+	inNodeWorld(t, setup, func(w *nodeWorld) {
+		t := w.t
 		w.create("t", nil)
 		// An object that an earlier incarnation left behind, and that no record ever named.
 		orphan := meta.L0ObjectName("n1", 1, 7, 0)
@@ -522,7 +531,8 @@ func TestNodeFindsOffsetsByTime(t *testing.T) {
 					c.IdleFlushInterval = time.Hour
 				}
 			}
-			inNodeWorld(t, setup, func(t *testing.T, w *nodeWorld) {
+			inNodeWorld(t, setup, func(w *nodeWorld) {
+				t := w.t
 				w.create("t", map[string]string{"durability": map[string]string{"tier": "object", "tail": "disk"}[where]})
 				w.mustProduce("t", "a", "b", "c") // at 1000, 1001, 1002
 				w.mustProduce("t", "d", "e", "f", "g")
@@ -538,7 +548,8 @@ func TestNodeFindsOffsetsByTime(t *testing.T) {
 }
 
 func TestNodePlansAReadAgain(t *testing.T) {
-	inNodeWorld(t, func(c *Config) { c.TailBytes = 1 }, func(t *testing.T, w *nodeWorld) {
+	inNodeWorld(t, func(c *Config) { c.TailBytes = 1 }, func(w *nodeWorld) {
+		t := w.t
 		w.create("t", nil)
 		w.mustProduce("t", "a")
 		w.mustProduce("t", "b")
@@ -560,7 +571,8 @@ func TestNodePlansAReadAgain(t *testing.T) {
 }
 
 func TestNodeFetchWaits(t *testing.T) {
-	inNodeWorld(t, nil, func(t *testing.T, w *nodeWorld) {
+	inNodeWorld(t, nil, func(w *nodeWorld) {
+		t := w.t
 		w.create("t", map[string]string{"durability": "disk"})
 		began := clock.System().Now()
 		got, err := w.node.Fetch(w.ctx, FetchRequest{Topic: "t", Partitions: []FetchPartition{{}}, MaxWait: 5 * time.Second})
@@ -593,7 +605,8 @@ func TestNodeFetchWaits(t *testing.T) {
 }
 
 func TestNodeCloseDrains(t *testing.T) {
-	inNodeWorld(t, func(c *Config) { c.FlushInterval = time.Hour }, func(t *testing.T, w *nodeWorld) {
+	inNodeWorld(t, func(c *Config) { c.FlushInterval = time.Hour }, func(w *nodeWorld) {
+		t := w.t
 		w.create("t", nil)
 		out := w.send("t", oneBatch("x"))
 		w.pending(out)

@@ -94,7 +94,7 @@ func (s *sim) after() {
 	}
 	if l.ended != nil {
 		// The node closes its log, which syncs it, and begins anew in the same process.
-		s.note("incarnation %s ends: %v", l.incarnation, l.ended)
+		s.notef("incarnation %s ends: %v", l.incarnation, l.ended)
 		s.disk.synced = s.disk.end
 		s.down()
 	}
@@ -134,7 +134,7 @@ func (s *sim) stepWriteLog() bool {
 	group.end = s.disk.end
 	l.queue = slices.Clone(l.queue[n:])
 	l.written = append(l.written, group)
-	s.note("log: %d frames to %d", n, s.disk.end)
+	s.notef("log: %d frames to %d", n, s.disk.end)
 	return true
 }
 
@@ -145,7 +145,7 @@ func (s *sim) stepReportWritten() bool {
 	}
 	g := l.written[0]
 	l.written = l.written[1:]
-	s.note("log: written to %d is told", g.end)
+	s.notef("log: written to %d is told", g.end)
 	l.syncWanted = true
 	l.core.logWritten(g.entries, g.at, g.end, s.now)
 	return true
@@ -159,7 +159,7 @@ func (s *sim) stepSync() bool {
 	l.syncWanted = false
 	s.disk.synced = s.disk.end
 	l.synced = append(l.synced, s.disk.end)
-	s.note("log: synced to %d", s.disk.end)
+	s.notef("log: synced to %d", s.disk.end)
 	return true
 }
 
@@ -170,7 +170,7 @@ func (s *sim) stepReportSynced() bool {
 	}
 	end := l.synced[0]
 	l.synced = l.synced[1:]
-	s.note("log: synced to %d is told", end)
+	s.notef("log: synced to %d is told", end)
 	l.core.logSynced(end, s.now)
 	return true
 }
@@ -189,7 +189,7 @@ func (s *sim) stepTrim() bool {
 	}
 	n = 1 + s.random.IntN(n) // whole files only: some stay
 	s.disk.frames = slices.Clone(s.disk.frames[n:])
-	s.note("log: trimmed %d frames below %d", n, l.trimTo)
+	s.notef("log: trimmed %d frames below %d", n, l.trimTo)
 	return true
 }
 
@@ -206,7 +206,7 @@ func (s *sim) stepBuild() bool {
 			if bytes == nil {
 				f, ok := s.disk.read(b.at)
 				if !ok || f.id != b.id || f.epoch != b.epoch || f.batch.BaseOffset() != b.base {
-					s.fail("the log does not have %s offset %d at %d", name(b.id), b.base, b.at)
+					s.failf("the log does not have %s offset %d at %d", name(b.id), b.base, b.at)
 				}
 				bytes = f.batch
 			}
@@ -214,10 +214,10 @@ func (s *sim) stepBuild() bool {
 		}
 		object, err := tier.BuildL0(input)
 		if err != nil {
-			s.fail("build %s: %v", p.name, err)
+			s.failf("build %s: %v", p.name, err)
 		}
 		p.object = object
-		s.note("store: %s is on its way", p.name)
+		s.notef("store: %s is on its way", p.name)
 		return true
 	}
 	return false
@@ -236,7 +236,7 @@ func (s *sim) stepStore() bool {
 	i := ready[s.random.IntN(len(ready))]
 	p := s.puts[i]
 	if p.owner == s.life && !s.calm && s.chance(15) {
-		s.note("store: %s fails", p.name)
+		s.notef("store: %s fails", p.name)
 		if !p.job.isFold() {
 			p.owner.core.uploadFailing(errors.New("503"))
 		}
@@ -246,7 +246,7 @@ func (s *sim) stepStore() bool {
 	if err := s.store.Put(context.Background(), p.name, p.object.Body); err != nil {
 		panic(err)
 	}
-	s.note("store: %s is there", p.name)
+	s.notef("store: %s is there", p.name)
 	if p.owner != s.life {
 		return true
 	}
@@ -285,17 +285,17 @@ func (s *sim) stepFold() bool {
 		return alive
 	})
 	if err != nil {
-		s.fail("fold: %v", err)
+		s.failf("fold: %v", err)
 	}
 	number := l.core.foldNumber()
 	job := &commitJob{number: number, replaces: keys, cutAt: s.now, committed: make(chan meta.Revision, 1)}
 	if s.chance(10) {
-		s.note("fold %d of %v comes to nothing", number, keys)
+		s.notef("fold %d of %v comes to nothing", number, keys)
 		l.core.foldAbandoned(number, s.now)
 		return true
 	}
 	l.folding = job
-	s.note("fold %d of %v", number, keys)
+	s.notef("fold %d of %v", number, keys)
 	if len(object.Index.Entries) == 0 {
 		l.core.uploaded(job, s.now)
 		return true
@@ -317,7 +317,7 @@ func (s *sim) stepSweep() bool {
 	for _, object := range names {
 		if s.life.index.isGarbage(object) {
 			delete(s.store, object)
-			s.note("store: %s deleted", object)
+			s.notef("store: %s deleted", object)
 			s.truthStands()
 			return true
 		}
@@ -329,7 +329,7 @@ func (s *sim) stepSweep() bool {
 func (s *sim) truthStands() {
 	for key, r := range s.truth.records {
 		if _, ok := s.store[r.Object]; !ok {
-			s.fail("record %s names object %s, which does not exist", key, r.Object)
+			s.failf("record %s names object %s, which does not exist", key, r.Object)
 		}
 	}
 }
@@ -360,7 +360,7 @@ func (s *sim) stepApply() bool {
 	}
 	r := s.requests[i]
 	r.applied, r.result = true, s.etcd.apply(r.txn)
-	s.note("etcd: commit of %s applied at %d: %t", r.owner.incarnation, r.result.Revision, r.result.Succeeded)
+	s.notef("etcd: commit of %s applied at %d: %t", r.owner.incarnation, r.result.Revision, r.result.Succeeded)
 	s.changed()
 	s.truthStands()
 	return true
@@ -374,7 +374,7 @@ func (s *sim) stepAnswer() bool {
 	r := s.requests[i]
 	s.requests = removeAt(s.requests, i)
 	if r.waited && r.owner == s.life {
-		s.note("etcd: answered")
+		s.notef("etcd: answered")
 		s.life.core.commitAnswered(r.result, s.now)
 	}
 	return true
@@ -387,7 +387,7 @@ func (s *sim) stepLoseAnswer() bool {
 		return false
 	}
 	s.requests[i].waited = false
-	s.note("etcd: no answer")
+	s.notef("etcd: no answer")
 	s.life.core.commitFailed(errors.New("deadline exceeded"), s.now)
 	return true
 }
@@ -398,7 +398,7 @@ func (s *sim) stepLoseRequest() bool {
 		return false
 	}
 	s.requests = removeAt(s.requests, i)
-	s.note("etcd: a request is lost")
+	s.notef("etcd: a request is lost")
 	return true
 }
 
@@ -408,7 +408,7 @@ func (s *sim) stepIndex() bool {
 		return false
 	}
 	l.index.advance(l.index.revision + 1 + s.random.Int64N(s.etcd.revision-l.index.revision))
-	s.note("index at %d", l.index.revision)
+	s.notef("index at %d", l.index.revision)
 	l.core.indexAdvanced(s.now)
 	return true
 }
@@ -422,10 +422,10 @@ func (s *sim) stepLease() bool {
 	l.keepAlives = l.keepAlives[1:]
 	switch {
 	case s.truth.alive != l.incarnation.String():
-		s.note("lease: gone")
+		s.notef("lease: gone")
 		l.core.leaseStep(leaseGone{}, s.now)
 	case !s.calm && s.chance(30):
-		s.note("lease: no answer")
+		s.notef("lease: no answer")
 		l.core.leaseStep(leaseFailed{now: s.now}, s.now)
 	default:
 		l.core.leaseStep(leaseKept{sentAt: sentAt, now: s.now}, s.now)
@@ -440,7 +440,7 @@ func (s *sim) stepExpire() bool {
 		return false
 	}
 	s.etcd.apply(meta.Txn{Then: []meta.Op{meta.DeleteOp(key)}})
-	s.note("etcd: the lease expires")
+	s.notef("etcd: the lease expires")
 	s.changed()
 	s.truth.alive = ""
 	return true
@@ -452,7 +452,7 @@ func (s *sim) stepTick() bool {
 	s.now = s.now.Add(time.Duration(1+s.random.IntN(15)) * time.Millisecond)
 	if l := s.life; l != nil && !l.wakeAt.IsZero() && !s.now.Before(l.wakeAt) {
 		l.wakeAt = time.Time{}
-		s.note("tick")
+		s.notef("tick")
 		l.core.tick(s.now)
 	}
 	return true
@@ -473,7 +473,7 @@ func (s *sim) stepCrash() bool {
 			s.disk.end = max(s.disk.synced, s.disk.frames[kept-1].end())
 		}
 	}
-	s.note("crash; the log has %d frames to %d", len(s.disk.frames), s.disk.end)
+	s.notef("crash; the log has %d frames to %d", len(s.disk.frames), s.disk.end)
 	s.registered = nil
 	s.down()
 	return true
@@ -500,14 +500,14 @@ func (s *sim) register() {
 		next.WAL = decodeSimHead(kv.Value).WAL
 	}
 	if next.WAL > uint64(s.disk.end) {
-		s.fail("a commit said that the log is durable to %d, and it ends at %d", next.WAL, s.disk.end)
+		s.failf("a commit said that the log is durable to %d, and it ends at %d", next.WAL, s.disk.end)
 	}
 	result := s.etcd.apply(meta.Txn{Then: []meta.Op{
 		meta.PutOp(node, []byte(r.incarnation.String())), meta.PutOp(head, next.encode()),
 	}})
 	r.nodeRev, r.headRev, r.revison = result.Revision, result.Revision, result.Revision
 	s.registered = r
-	s.note("incarnation %s registered at %d", r.incarnation, r.revison)
+	s.notef("incarnation %s registered at %d", r.incarnation, r.revison)
 	s.changed()
 }
 
@@ -527,11 +527,11 @@ func (s *sim) lead() {
 		admission: admissionLimits{unlogged: 3000, uncommitted: 8000, batches: 40, parked: 1500, delay: 50 * time.Millisecond},
 	}, l, l.index, s.etcd.keys, meta.Guards{NodeRev: r.nodeRev, HeadRev: r.headRev}, newLease(200*time.Millisecond, s.now))
 	l.core.logEnd, l.core.logSyncEnd = s.disk.end, s.disk.synced
-	s.note("incarnation %s leads from index %d", l.incarnation, l.index.revision)
+	s.notef("incarnation %s leads from index %d", l.incarnation, l.index.revision)
 	l.core.indexAdvanced(s.now)
 	for _, f := range s.disk.frames {
 		if err := l.core.replay(f.id, f.epoch, f.at, f.appendTime, slices.Clone(f.batch), s.now); err != nil {
-			s.fail("replay: %v", err)
+			s.failf("replay: %v", err)
 		}
 	}
 	if m := l.core.partitions[meta.Partition{Topic: s.topics[1].ID}]; m != nil && m.durability == meta.DurabilityObject {
@@ -562,7 +562,7 @@ func (s *sim) stepTakeAway() bool {
 	s.epochs[p]++
 	s.elsewhere[p] = s.epochs[p]
 	s.moves++
-	s.note("etcd: %s goes to the other node at epoch %d", name(p), s.epochs[p])
+	s.notef("etcd: %s goes to the other node at epoch %d", name(p), s.epochs[p])
 	s.assign(assigned)
 	return true
 }
@@ -577,7 +577,7 @@ func (s *sim) stepGiveBack() bool {
 	s.epochs[p]++
 	assigned := s.assigned()
 	assigned[p] = s.epochs[p]
-	s.note("etcd: %s comes back at epoch %d", name(p), s.epochs[p])
+	s.notef("etcd: %s comes back at epoch %d", name(p), s.epochs[p])
 	s.assign(assigned)
 	return true
 }
@@ -621,7 +621,7 @@ func (s *sim) stepOtherCommits() bool {
 			Object: object1, Size: object.Size, IndexOffset: object.IndexOffset, IndexLength: int32(len(object.IndexBytes)),
 			IndexCRC: object.IndexCRC, Inline: true, Index: object.Index,
 		}
-		s.note("etcd: the other node commits %s offset %d", name(id), call.batch.BaseOffset())
+		s.notef("etcd: the other node commits %s offset %d", name(id), call.batch.BaseOffset())
 		s.etcd.put(s.etcd.keys.L0(simOther, 1, s.otherSeq), r.Encode())
 		s.changed()
 		effects.answers = nil
@@ -646,7 +646,7 @@ func (s *sim) stepDeleteTopic() bool {
 	id := meta.Partition{Topic: t.ID}
 	delete(assigned, id)
 	delete(s.elsewhere, id)
-	s.note("etcd: topic %s is deleted", t.Name)
+	s.notef("etcd: topic %s is deleted", t.Name)
 	revision := s.etcd.revision + 1
 	s.assignments[revision] = meta.Assignment{Node: simNode, Disk: simDisk, Epochs: assigned, Revision: revision}
 	s.etcd.apply(meta.Txn{Then: []meta.Op{
@@ -671,7 +671,7 @@ func (s *sim) stepAlterTopic() bool {
 	} else {
 		t.Config.Durability = meta.DurabilityDisk
 	}
-	s.note("etcd: topic %s has durability %s", t.Name, t.Config.Durability)
+	s.notef("etcd: topic %s has durability %s", t.Name, t.Config.Durability)
 	s.etcd.put(s.topicKey(*t), encodeSimTopic(*t))
 	s.changed()
 	return true
@@ -697,17 +697,17 @@ func (s *sim) stepFetch() bool {
 	l.core.fetchAsked(call, s.now)
 	plan := <-call.reply
 	if plan.err != nil {
-		s.fail("fetch %s from %d: %v", name(p), offset, plan.err)
+		s.failf("fetch %s from %d: %v", name(p), offset, plan.err)
 	}
 	got := plan.partitions[0]
 	if got.hwm != m.hwm || len(got.tail) == 0 && !got.fromTier && offset < m.hwm {
-		s.fail("fetch %s from %d below %d gives nothing", name(p), offset, m.hwm)
+		s.failf("fetch %s from %d below %d gives nothing", name(p), offset, m.hwm)
 	}
 	s.reads++
 	if got.fromTier {
 		b, ok := l.index.lookup(p, offset)
 		if !ok {
-			s.fail("%s offset %d is neither in the tail nor in the index at %d", name(p), offset, l.index.revision)
+			s.failf("%s offset %d is neither in the tail nor in the index at %d", name(p), offset, l.index.revision)
 		}
 		for i, content := range s.contentOf(b) {
 			s.claim(s.observed, "read", p, b.BaseOffset+int64(i), content)
@@ -719,12 +719,12 @@ func (s *sim) stepFetch() bool {
 		if bytes == nil {
 			f, ok := s.disk.read(b.at)
 			if !ok || f.id != p || f.epoch != b.epoch || f.batch.BaseOffset() != b.base {
-				s.fail("the log does not have %s offset %d at %d", name(p), b.base, b.at)
+				s.failf("the log does not have %s offset %d at %d", name(p), b.base, b.at)
 			}
 			bytes = f.batch
 		}
 		if b.next > m.hwm {
-			s.fail("%s gives offset %d above the high watermark %d", name(p), b.next-1, m.hwm)
+			s.failf("%s gives offset %d above the high watermark %d", name(p), b.next-1, m.hwm)
 		}
 		for i, content := range contentsOf(bytes) {
 			s.claim(s.observed, "read", p, b.base+int64(i), content)

@@ -92,7 +92,7 @@ func (p *simProducer) newBatch() *simBatch {
 func (p *simProducer) send(b *simBatch, first bool) {
 	s := p.sim
 	batch, done := p.attempt(b, first)
-	s.note("produce %s %v sequence %d attempt %d", name(p.id), b.contents, b.sequence, b.attempts)
+	s.notef("produce %s %v sequence %d attempt %d", name(p.id), b.contents, b.sequence, b.attempts)
 	s.life.core.produce(p.id, &produceCall{request: ProduceRequest{Topic: p.topic.Name, Partition: p.id.Partition}, batch: batch, done: done}, s.now)
 }
 
@@ -133,19 +133,19 @@ func (p *simProducer) attempt(b *simBatch, first bool) (record.Batch, func(Produ
 			p.unacked = slices.DeleteFunc(p.unacked, func(o *simBatch) bool { return o == b })
 		case ReasonOutOfOrderSequence, ReasonUnknownProducer:
 			if first && s.leads(p.id) {
-				s.fail("the retry of %v to %s was refused: %v", b.contents, name(p.id), err)
+				s.failf("the retry of %v to %s was refused: %v", b.contents, name(p.id), err)
 			}
 			p.resend = true
 		case ReasonUnknownTopic:
 			if _, ok := s.truth.TopicByID(p.id.Topic); ok {
-				s.fail("produce to %s: %v", name(p.id), err)
+				s.failf("produce to %s: %v", name(p.id), err)
 			}
 			p.gone = true
 		case ReasonNotLeader, ReasonBackPressure, ReasonOutcomeUnknown, ReasonUnavailable, ReasonShuttingDown:
-			s.note("%v: %s", b.contents, ReasonOf(err))
+			s.notef("%v: %s", b.contents, ReasonOf(err))
 			p.resend = true
 		default:
-			s.fail("produce to %s: %v", name(p.id), err)
+			s.failf("produce to %s: %v", name(p.id), err)
 		}
 	}
 }
@@ -166,7 +166,7 @@ func (s *sim) stepGiveUp() bool {
 	if p.inFlight == 0 {
 		return false
 	}
-	s.note("a producer of %s gives up waiting", name(p.id))
+	s.notef("a producer of %s gives up waiting", name(p.id))
 	p.round++
 	p.inFlight, p.resend = 0, true
 	return true
@@ -176,13 +176,13 @@ func (s *sim) stepGiveUp() bool {
 func (s *sim) produceOnce(p *simProducer) {
 	acks := []Acks{AcksAll, AcksAll, AcksLeader, AcksNone}[s.random.IntN(4)]
 	contents := []string{s.content("once")}
-	s.note("produce %s %v acks=%s", name(p.id), contents, acks)
+	s.notef("produce %s %v acks=%s", name(p.id), contents, acks)
 	answered := false
 	s.life.core.produce(p.id, &produceCall{
 		request: ProduceRequest{Topic: p.topic.Name, Partition: p.id.Partition, Acks: acks}, batch: buildSim(contents, -1, 0),
 		done: func(r ProduceResult, err error) {
 			if answered {
-				s.fail("%v was answered twice", contents)
+				s.failf("%v was answered twice", contents)
 			}
 			answered = true
 			switch {
@@ -192,9 +192,9 @@ func (s *sim) produceOnce(p *simProducer) {
 			case err == nil:
 			case ReasonOf(err) == ReasonOutcomeUnknown:
 			default:
-				s.note("%v: %v", contents, err)
+				s.notef("%v: %v", contents, err)
 				if place, ok := s.where[contents[0]]; ok {
-					s.fail("%v was refused (%v) and is in the log at %s", contents, err, place)
+					s.failf("%v was refused (%v) and is in the log at %s", contents, err, place)
 				}
 				s.refused[contents[0]] = err.Error()
 			}
@@ -204,20 +204,20 @@ func (s *sim) produceOnce(p *simProducer) {
 
 // promised notes an acknowledgement of acks=all.
 func (s *sim) promised(p meta.Partition, r ProduceResult, contents []string) {
-	s.note("%v acknowledged at %s offset %d, %s", contents, name(p), r.BaseOffset, r.Reached)
+	s.notef("%v acknowledged at %s offset %d, %s", contents, name(p), r.BaseOffset, r.Reached)
 	if _, alive := s.truth.TopicByID(p.Topic); !alive {
 		return
 	}
 	if r.NextOffset-r.BaseOffset != int64(len(contents)) {
-		s.fail("%v got offsets %d to %d", contents, r.BaseOffset, r.NextOffset-1)
+		s.failf("%v got offsets %d to %d", contents, r.BaseOffset, r.NextOffset-1)
 	}
 	committed := r.NextOffset <= int64(len(s.committed[p]))
 	switch {
 	case committed:
 	case r.Reached == ReachedObject, s.topicOf(p).Config.Durability == meta.DurabilityObject && p.Topic != s.topics[1].ID:
-		s.fail("%v was acknowledged at %s offset %d as in the object store, but %d are committed", contents, name(p), r.BaseOffset, len(s.committed[p]))
+		s.failf("%v was acknowledged at %s offset %d as in the object store, but %d are committed", contents, name(p), r.BaseOffset, len(s.committed[p]))
 	case !s.durableOnDisk(p, r.BaseOffset):
-		s.fail("%v was acknowledged at %s offset %d, but the disk does not have it synced", contents, name(p), r.BaseOffset)
+		s.failf("%v was acknowledged at %s offset %d, but the disk does not have it synced", contents, name(p), r.BaseOffset)
 	}
 	for i, content := range contents {
 		s.claim(s.acked, "acknowledged", p, r.BaseOffset+int64(i), content)
@@ -235,7 +235,7 @@ func (s *sim) topicOf(p meta.Partition) meta.Topic {
 
 // settle lets everything that is on its way arrive.
 func (s *sim) settle() {
-	s.note("---- calm")
+	s.notef("---- calm")
 	s.calm = true
 	for range 6000 {
 		s.step()
@@ -244,9 +244,9 @@ func (s *sim) settle() {
 		}
 	}
 	for _, p := range s.producers {
-		s.note("%s producer %d: %d unacked, %d in flight, resend %t", name(p.id), p.producer, len(p.unacked), p.inFlight, p.resend)
+		s.notef("%s producer %d: %d unacked, %d in flight, resend %t", name(p.id), p.producer, len(p.unacked), p.inFlight, p.resend)
 	}
-	s.fail("the node does not come to rest: something waits for ever")
+	s.failf("the node does not come to rest: something waits for ever")
 }
 
 func (s *sim) settled() bool {
@@ -267,12 +267,12 @@ func (s *sim) finish() {
 	for what, claims := range map[string]map[meta.Partition]map[int64]string{"acknowledged": s.acked, "read": s.observed} {
 		for p, list := range claims {
 			for offset, content := range list {
-				s.fail("%s was %s at %s offset %d, and is lost: the log has %d", content, what, name(p), offset, len(s.committed[p]))
+				s.failf("%s was %s at %s offset %d, and is lost: the log has %d", content, what, name(p), offset, len(s.committed[p]))
 			}
 		}
 	}
 	if n := s.life.core.admission; n.uncommitted != 0 || n.unlogged != 0 || n.parkedBytes != 0 {
-		s.fail("everything is committed, but %d bytes count as uncommitted, %d as not logged, %d as parked", n.uncommitted, n.unlogged, n.parkedBytes)
+		s.failf("everything is committed, but %d bytes count as uncommitted, %d as not logged, %d as parked", n.uncommitted, n.unlogged, n.parkedBytes)
 	}
 	s.truthStands()
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -244,12 +245,12 @@ func newSim(seed uint64) *sim {
 
 func (s *sim) topicKey(t meta.Topic) string { return s.etcd.keys.Prefix() + "topics/" + t.ID.String() }
 
-// note adds a line to the trace.
-func (s *sim) note(format string, args ...any) {
+// notef adds a line to the trace.
+func (s *sim) notef(format string, args ...any) {
 	s.trace = append(s.trace, fmt.Sprintf("%5d  %s", s.now.UnixMilli()-1_700_000_000_000, fmt.Sprintf(format, args...)))
 }
 
-func (s *sim) fail(format string, args ...any) {
+func (s *sim) failf(format string, args ...any) {
 	panic(simFailure{fmt.Sprintf(format, args...)})
 }
 
@@ -267,9 +268,7 @@ func (s *sim) assign(epochs map[meta.Partition]meta.Epoch) {
 func (s *sim) assigned() map[meta.Partition]meta.Epoch {
 	kv := s.etcd.now[s.etcd.keys.Assign(simNode)]
 	out := make(map[meta.Partition]meta.Epoch)
-	for p, e := range s.assignments[kv.Mod].Epochs {
-		out[p] = e
-	}
+	maps.Copy(out, s.assignments[kv.Mod].Epochs)
 	return out
 }
 
@@ -279,7 +278,7 @@ func (s *sim) changed() {
 	for _, p := range sortedPartitions(s.truth.logs) {
 		log := s.truth.logs[p]
 		if log.hole != nil {
-			s.fail("the log has a hole or an overlap: %v", log.hole)
+			s.failf("the log has a hole or an overlap: %v", log.hole)
 		}
 		was := s.committed[p]
 		var now []string
@@ -287,11 +286,11 @@ func (s *sim) changed() {
 			now = append(now, s.contentOf(b)...)
 		}
 		if len(now) < len(was) {
-			s.fail("the log of %s went back from %d to %d", name(p), len(was), len(now))
+			s.failf("the log of %s went back from %d to %d", name(p), len(was), len(now))
 		}
 		for offset := range was {
 			if was[offset] != now[offset] {
-				s.fail("%s offset %d was %s and is %s", name(p), offset, was[offset], now[offset])
+				s.failf("%s offset %d was %s and is %s", name(p), offset, was[offset], now[offset])
 			}
 		}
 		s.committed[p] = now
@@ -305,16 +304,16 @@ func (s *sim) changed() {
 func (s *sim) appeared(p meta.Partition, offset int64, content string) {
 	here := fmt.Sprintf("%s offset %d", name(p), offset)
 	if there, twice := s.where[content]; twice {
-		s.fail("%s is in the log twice: at %s and %s", content, there, here)
+		s.failf("%s is in the log twice: at %s and %s", content, there, here)
 	}
 	s.where[content] = here
 	if why, ok := s.refused[content]; ok {
-		s.fail("%s was refused (%s) and is in the log at %s", content, why, here)
+		s.failf("%s was refused (%s) and is in the log at %s", content, why, here)
 	}
 	for what, claims := range map[string]map[int64]string{"acknowledged": s.acked[p], "read": s.observed[p]} {
 		if claimed, ok := claims[offset]; ok {
 			if claimed != content {
-				s.fail("%s was %s at %s, but the log has %s there", claimed, what, here, content)
+				s.failf("%s was %s at %s, but the log has %s there", claimed, what, here, content)
 			}
 			delete(claims, offset)
 		}
@@ -325,30 +324,30 @@ func (s *sim) appeared(p meta.Partition, offset int64, content string) {
 func (s *sim) contentOf(b meta.Block) []string {
 	key := fmt.Sprintf("%s@%d", b.Object, b.Position)
 	if _, ok := s.store[b.Object]; !ok {
-		s.fail("a record names object %s, which does not exist", b.Object)
+		s.failf("a record names object %s, which does not exist", b.Object)
 	}
 	if known, ok := s.blocks[key]; ok {
 		return known
 	}
 	got, err := tier.ReadBlock(context.Background(), s.store, b.Object, b.L0Entry, nil)
 	if err != nil {
-		s.fail("read %s: %v", key, err)
+		s.failf("read %s: %v", key, err)
 	}
 	var out []string
 	at := b.BaseOffset
 	for rest := got; len(rest) > 0; {
 		batch, after, err := record.Next(rest)
 		if err != nil {
-			s.fail("read %s: %v", key, err)
+			s.failf("read %s: %v", key, err)
 		}
 		if batch.BaseOffset() != at || batch.LeaderEpoch() != b.Epoch {
-			s.fail("%s: a batch says offset %d epoch %d, the index %d and %d", key, batch.BaseOffset(), batch.LeaderEpoch(), at, b.Epoch)
+			s.failf("%s: a batch says offset %d epoch %d, the index %d and %d", key, batch.BaseOffset(), batch.LeaderEpoch(), at, b.Epoch)
 		}
 		out = append(out, contentsOf(batch)...)
 		at, rest = batch.NextOffset(), after
 	}
 	if at != b.End() {
-		s.fail("%s ends at %d, its entry at %d", key, at, b.End())
+		s.failf("%s ends at %d, its entry at %d", key, at, b.End())
 	}
 	s.blocks[key] = out
 	return out
@@ -374,7 +373,7 @@ func (s *sim) claim(claims map[meta.Partition]map[int64]string, what string, p m
 	}
 	if log := s.committed[p]; offset < int64(len(log)) {
 		if log[offset] != content {
-			s.fail("%s was %s at %s offset %d, but the log has %s there", content, what, name(p), offset, log[offset])
+			s.failf("%s was %s at %s offset %d, but the log has %s there", content, what, name(p), offset, log[offset])
 		}
 		return
 	}
@@ -382,7 +381,7 @@ func (s *sim) claim(claims map[meta.Partition]map[int64]string, what string, p m
 		claims[p] = make(map[int64]string)
 	}
 	if before, ok := claims[p][offset]; ok && before != content {
-		s.fail("%s was %s at %s offset %d, and %s before", content, what, name(p), offset, before)
+		s.failf("%s was %s at %s offset %d, and %s before", content, what, name(p), offset, before)
 	}
 	claims[p][offset] = content
 }
@@ -399,17 +398,17 @@ func (s *sim) watchMarks() {
 			continue
 		}
 		if m.hwm > m.end || m.committed > m.end {
-			s.fail("%s: hwm %d, committed %d, end %d", name(p), m.hwm, m.committed, m.end)
+			s.failf("%s: hwm %d, committed %d, end %d", name(p), m.hwm, m.committed, m.end)
 		}
 		if s.truth.alive != s.life.incarnation.String() {
 			continue
 		}
 		if m.hwm < s.hwm[p] {
-			s.fail("the high watermark of %s went back from %d to %d", name(p), s.hwm[p], m.hwm)
+			s.failf("the high watermark of %s went back from %d to %d", name(p), s.hwm[p], m.hwm)
 		}
 		s.hwm[p] = m.hwm
 		if m.durability == meta.DurabilityObject && m.hwm > int64(len(s.committed[p])) && !s.wasDisk(p) {
-			s.fail("the high watermark of %s is %d, but only %d are committed", name(p), m.hwm, len(s.committed[p]))
+			s.failf("the high watermark of %s is %d, but only %d are committed", name(p), m.hwm, len(s.committed[p]))
 		}
 	}
 }
