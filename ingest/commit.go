@@ -282,6 +282,11 @@ func (c *committer) decide(result meta.TxnResult, now time.Time, out *commitEffe
 			out.lost = fmt.Errorf("node %s: its registration in etcd is gone: the lease expired, or another start took over", c.node)
 			return nil
 		}
+		if decision.Guards.AssignRev == 0 {
+			// Nobody removes it in earnest. It has no revision that would order it among other assignments, so it is not applied.
+			out.lost = fmt.Errorf("node %s: its assignment in etcd is gone", c.node)
+			return nil
+		}
 		c.guards = decision.Guards
 		out.assignment = decision.Assignment
 	case meta.CommitSuperseded:

@@ -227,6 +227,9 @@ func TestCommitterIsOver(t *testing.T) {
 			s.etcd.apply(meta.Txn{Then: []meta.Op{meta.DeleteOp(s.etcd.keys.Node(simNode))}})
 		},
 		"registered again": func(s *commitStory) { s.etcd.put(s.etcd.keys.Node(simNode), []byte("2")) },
+		"assignment removed": func(s *commitStory) {
+			s.etcd.apply(meta.Txn{Then: []meta.Op{meta.DeleteOp(s.etcd.keys.Assign(simNode))}})
+		},
 		"another's head": func(s *commitStory) {
 			s.etcd.put(s.etcd.keys.Head(simNode), simHead{Version: 1, Incarnation: meta.Incarnation(2).String(), Seq: 5}.encode())
 		},

@@ -32,7 +32,7 @@ var simSteps = []simStep{
 	{name: "store", weight: 10, run: (*sim).stepStore},
 	{name: "apply", weight: 12, run: (*sim).stepApply},
 	{name: "answer", weight: 12, run: (*sim).stepAnswer},
-	{name: "lose answer", weight: 2, run: (*sim).stepLoseAnswer, rude: true},
+	{name: "lose answer", weight: 5, run: (*sim).stepLoseAnswer, rude: true},
 	{name: "lose request", weight: 1, run: (*sim).stepLoseRequest, rude: true},
 	{name: "index", weight: 14, run: (*sim).stepIndex},
 	{name: "tick", weight: 16, run: (*sim).stepTick},
@@ -352,7 +352,7 @@ func (s *sim) pick(want func(*simRequest) bool) int {
 func (s *sim) stepApply() bool {
 	// What its sender has given up often takes long.
 	i := s.pick(func(r *simRequest) bool { return !r.applied && (r.waited || s.calm) })
-	if i < 0 || s.chance(10) {
+	if i < 0 && s.chance(30) || s.chance(4) {
 		i = s.pick(func(r *simRequest) bool { return !r.applied })
 	}
 	if i < 0 {
