@@ -254,6 +254,32 @@ func TestResync(t *testing.T) {
 	}
 }
 
+// TestResyncAfterLoss: a record that vanished while the follower could not see it leaves a hole, not a shorter log.
+func TestResyncAfterLoss(t *testing.T) {
+	store := newStore()
+	c := newClient(t, store)
+	topic := makeTopic(t, c, "t", 1)
+	p := meta.Partition{Topic: topic.ID}
+	w := startWriter(t, c, 1)
+	f := follow(t, c)
+	w.commit(record("o1", span{topic.ID, 0, 0, 1}))
+	key, at := w.commit(record("o2", span{topic.ID, 0, 1, 1}))
+	waitFor(t, f, at)
+	store.HoldWatches()
+	result, err := store.Txn(t.Context(), meta.Txn{Then: []meta.Op{meta.DeleteOp(key)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Compact(t.Context(), result.Revision); err != nil {
+		t.Fatal(err)
+	}
+	store.ReleaseWatches(0)
+	waitFor(t, f, result.Revision)
+	if f.End(p) != 2 || f.Hole(p) == nil {
+		t.Errorf("end %d, hole %v", f.End(p), f.Hole(p))
+	}
+}
+
 // TestLag: a follower that lags waits, and says so; a revision that touched other prefixes is asked for, without a listing.
 func TestLag(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -128,9 +128,18 @@ func TestLateAssignment(t *testing.T) {
 		t.Errorf("the late assignment: %+v, %v", result, err)
 	}
 	w.commit(record("p", span{topic: topic.ID, base: 1, count: 1}))
+
+	// The same when there was an assignment before, and the controller stays who it is.
+	makeTopic(t, c, "u", 1)
+	store.FailTxns(metafake.Detach)
+	w.lead()
+	if result, err := store.Release(0); err != nil || result.Succeeded {
+		t.Errorf("the second late assignment: %+v, %v", result, err)
+	}
+	w.commit(record("q", span{topic: topic.ID, base: 2, count: 1}))
 	f := follow(t, c)
 	a, _ := f.Assignment("a")
-	if len(a.Epochs) != 2 || a.Epochs[meta.Partition{Topic: topic.ID}] != 1 || a.Disk != "disk-a" {
+	if len(a.Epochs) != 3 || a.Epochs[meta.Partition{Topic: topic.ID}] != 1 || a.Disk != "disk-a" {
 		t.Errorf("assigned: %+v", a)
 	}
 }
@@ -354,8 +363,14 @@ func TestRestore(t *testing.T) {
 	}
 	backup := store.Snapshot()
 	f := follow(t, c)
+	watching := newClient(t, store)
+	watcher := follow(t, watching)
 	topic := makeTopic(t, c, "t", 1)
 	waitFor(t, f, topic.Revision)
+	waitFor(t, watcher, topic.Revision)
+	if seen := watching.Seen(); seen.Revision != topic.Revision {
+		t.Errorf("a client that only watches has seen %+v", seen)
+	}
 	seen := c.Seen()
 	if seen.Revision != topic.Revision || seen.EtcdCluster != 1 {
 		t.Fatalf("seen %+v at revision %d", seen, topic.Revision)
