@@ -196,7 +196,8 @@ func (n *Node) lead(ctx context.Context, i *incarnation, topic meta.Topic) error
 		if waitsFor < 0 {
 			return nil
 		}
-		if _, ok := i.follower.TopicByID(topic.ID); !ok && i.follower.Revision() >= topic.Revision {
+		shown := i.follower.Revision() >= topic.Revision // asked first: the index moves on between two questions
+		if _, ok := i.follower.TopicByID(topic.ID); !ok && shown {
 			return Errorf(ReasonUnknownTopic, "topic %s was deleted meanwhile", topic.Name)
 		}
 		if err := i.follower.Hole(meta.Partition{Topic: topic.ID, Partition: states[waitsFor].Partition}); err != nil {
