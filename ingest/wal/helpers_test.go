@@ -24,8 +24,10 @@ func frameOf(number, size int) Frame {
 	random := rand.New(rand.NewPCG(uint64(number), 1))
 	f := Frame{Partition: int32(number), Epoch: int32(number * 7), AppendTime: int64(number) * 1000, Batch: make([]byte, size)}
 	binary.BigEndian.PutUint64(f.Topic[:], uint64(number)*31)
-	for n := range f.Batch {
-		f.Batch[n] = byte(random.Uint32())
+	for p := f.Batch; len(p) > 0; {
+		var word [8]byte
+		binary.LittleEndian.PutUint64(word[:], random.Uint64())
+		p = p[copy(p, word[:]):]
 	}
 	return f
 }

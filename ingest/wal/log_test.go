@@ -161,28 +161,28 @@ func TestTrim(t *testing.T) {
 // TestRolledBack: a log below what others know of is refused.
 func TestRolledBack(t *testing.T) {
 	fsys := crashdisk.New()
-	if _, err := Open(Config{FS: fsys, Dir: testDir, Durable: 1}); !errors.Is(err, ErrRolledBack) {
+	if _, err := Open(Config{FS: fsys, Dir: testDir, FileBytes: 1000, Durable: 1}); !errors.Is(err, ErrRolledBack) {
 		t.Fatal(err)
 	}
-	l := mustOpen(t, Config{FS: fsys, Dir: testDir})
+	l := mustOpen(t, Config{FS: fsys, Dir: testDir, FileBytes: 1000})
 	mustAppend(t, l, frameOf(1, 10))
 	end := l.End()
 	mustClose(t, l)
-	if _, err := Open(Config{FS: fsys, Dir: testDir, Durable: end + 1}); !errors.Is(err, ErrRolledBack) {
+	if _, err := Open(Config{FS: fsys, Dir: testDir, FileBytes: 1000, Durable: end + 1}); !errors.Is(err, ErrRolledBack) {
 		t.Fatal(err)
 	}
-	mustClose(t, mustOpen(t, Config{FS: fsys, Dir: testDir, Durable: end}))
+	mustClose(t, mustOpen(t, Config{FS: fsys, Dir: testDir, FileBytes: 1000, Durable: end}))
 }
 
 // TestForeignFile: what is not the log's is neither read nor removed.
 func TestForeignFile(t *testing.T) {
 	fsys := crashdisk.New()
-	mustClose(t, mustOpen(t, Config{FS: fsys, Dir: testDir}))
+	mustClose(t, mustOpen(t, Config{FS: fsys, Dir: testDir, FileBytes: 1000}))
 	for _, name := range []string{"notes.txt", "1.wal", "99999999999999999999.wal"} {
 		if err := fsys.WriteFile(testDir+"/"+name, []byte("mine")); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := Open(Config{FS: fsys, Dir: testDir}); err == nil {
+		if _, err := Open(Config{FS: fsys, Dir: testDir, FileBytes: 1000}); err == nil {
 			t.Fatalf("opened beside %s", name)
 		}
 		if p, err := fsys.ReadFile(testDir + "/" + name); err != nil || string(p) != "mine" {
@@ -192,13 +192,13 @@ func TestForeignFile(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	mustClose(t, mustOpen(t, Config{FS: fsys, Dir: testDir}))
+	mustClose(t, mustOpen(t, Config{FS: fsys, Dir: testDir, FileBytes: 1000}))
 }
 
 // TestUnknownVersion: another format is told apart from damage.
 func TestUnknownVersion(t *testing.T) {
 	fsys := crashdisk.New()
-	mustClose(t, mustOpen(t, Config{FS: fsys, Dir: testDir}))
+	mustClose(t, mustOpen(t, Config{FS: fsys, Dir: testDir, FileBytes: 1000}))
 	name := lastFile(t, fsys)
 	p, err := fsys.ReadFile(name)
 	if err != nil {
@@ -211,7 +211,7 @@ func TestUnknownVersion(t *testing.T) {
 	if err := fsys.WriteFile(name, p); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(Config{FS: fsys, Dir: testDir}); !errors.Is(err, ErrVersion) || isCorruption(err) {
+	if _, err := Open(Config{FS: fsys, Dir: testDir, FileBytes: 1000}); !errors.Is(err, ErrVersion) || isCorruption(err) {
 		t.Fatal(err)
 	}
 }
