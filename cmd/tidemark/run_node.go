@@ -76,6 +76,8 @@ type nodeProcess struct {
 	node  *ingest.Node
 	meta  *metadata
 	store tier.Store
+	// restored is closed when etcd has gone back in time.
+	restored <-chan struct{}
 
 	closeOnce sync.Once
 	closeErr  error
@@ -173,6 +175,8 @@ func (p *nodeProcess) bring(ctx context.Context) {
 		if cause := node.Err(); cause != nil {
 			p.failed <- stoppedByItself(cause)
 		}
+	case <-p.restored:
+		p.failed <- fail(exitFailed, "bring back the etcd that has the present state, or recover the cluster; nothing was written to this one", "%s: %w", p.meta.where, meta.ErrRestored)
 	case cause := <-p.meta.failed:
 		p.failed <- fail(exitFailed, "start it again when that is mended: what was acknowledged is kept", "%s stopped: %w", p.meta.where, cause)
 	case err := <-p.server.failed():
@@ -242,8 +246,13 @@ func (p *nodeProcess) try(ctx context.Context) (*ingest.Node, error) {
 		history := meta.NewCompactor(meta.CompactorConfig{KV: m.kv, Clock: p.deps.clock, Logger: p.deps.logger, Reclaim: m.reclaim})
 		p.work.Go(func() { history.Run(ctx) })
 	}
+	seen, err := p.data.readSeen()
+	if err != nil {
+		return nil, err
+	}
 	client, err := meta.New(meta.Config{
 		KV: p.meta.kv, Cluster: p.cfg.cluster, Clock: p.deps.clock, Random: p.deps.random, Logger: p.deps.logger,
+		LowestRevision: seen.Revision, EtcdCluster: seen.EtcdCluster,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("use %s: %w", p.meta.where, err)
@@ -252,8 +261,12 @@ func (p *nodeProcess) try(ctx context.Context) (*ingest.Node, error) {
 	defer cancel()
 	info, err := client.EnsureCluster(etcdCtx, p.id.cluster)
 	if foreign, ok := errors.AsType[*meta.ForeignClusterError](err); ok {
+		held := "none, as if it had been emptied"
+		if foreign.Have != "" {
+			held = "cluster " + foreign.Have
+		}
 		return nil, fail(exitFailed, "start it with the etcd and --cluster of its own cluster, or with another --data-dir",
-			"data directory %s is of cluster %s, but %s holds cluster %s", p.cfg.dataDir, foreign.Want, p.meta.where, foreign.Have)
+			"data directory %s is of cluster %s, but %s holds %s", p.cfg.dataDir, foreign.Want, p.meta.where, held)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read the cluster's identity from %s: %w", p.meta.where, err)
@@ -291,6 +304,8 @@ func (p *nodeProcess) try(ctx context.Context) (*ingest.Node, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the node: %w", err)
 	}
+	p.restored = client.Restored()
+	p.work.Go(func() { p.keepSeen(ctx, client) })
 	return node, nil
 }
 
