@@ -22,7 +22,7 @@
 //	fetcher     who gets what now and who waits                                             fetch.go
 //	lease       keep-alives, and when promises that rest on this disk alone must wait       lease.go
 //
-// core (core.go) is their wiring: its methods are all the events of one incarnation, and the interface outside is all that
+// core (core.go, core_flush.go, core_lead.go, core_fetch.go) is their wiring: its methods are all the events of one incarnation, and the interface outside is all that
 // it can do to the world. incarnation (incarnation.go) runs a core on one goroutine, the loop, performs its effects on
 // others, and posts what comes of them back to the loop. So a simulation can run the same core through any order of events
 // (sim_test.go), and does.

@@ -1,0 +1,85 @@
+package ingest
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/tidemark-io/tidemark/meta"
+)
+
+// The core's reads: it plans, and whoever asked reads without it.
+
+// fetchAsked: a consumer asks.
+func (c *core) fetchAsked(call *fetchCall, now time.Time) {
+	if c.ended {
+		call.reply <- fetchPlan{err: Errorf(ReasonShuttingDown, "the node is stopping")}
+		return
+	}
+	c.wakeFetch(c.fetch.Step(fetchAsked{call: call, now: now}))
+}
+
+// fetchCanceled: the consumer is gone.
+func (c *core) fetchCanceled(call *fetchCall) { c.fetch.Step(fetchCanceled{call: call}) }
+
+func (c *core) wakeFetch(at time.Time) {
+	if !at.IsZero() {
+		c.outside.wake(at)
+	}
+}
+
+func (c *core) available(t fetchTarget, enough int) (int, *Error) {
+	p := c.partitions[t.id]
+	if p == nil {
+		return 0, c.notLed(t.id, c.nameOf(t.id))
+	}
+	if t.offset < p.start || t.offset > p.end {
+		return 0, &Error{
+			Reason:  ReasonOffsetOutOfRange,
+			Message: fmt.Sprintf("offset %d of topic %s partition %d is out of range: the log has %d to %d", t.offset, p.topic, t.id.Partition, p.start, p.hwm),
+			Metadata: map[string]string{
+				"log_start_offset": fmt.Sprint(p.start), "high_watermark": fmt.Sprint(p.hwm),
+			},
+		}
+	}
+	if t.offset >= p.hwm {
+		return 0, nil
+	}
+	if first, ok := c.tail.first(t.id); !ok || t.offset < first {
+		return max(enough, 1), nil // history is there for the taking
+	}
+	n := 0
+	c.scratch = c.tail.from(t.id, t.offset, p.hwm, max(enough, 1), c.scratch[:0])
+	for _, e := range c.scratch {
+		n += e.size
+	}
+	// What the cap left out still counts.
+	if len(c.scratch) > 0 && c.scratch[len(c.scratch)-1].next < p.hwm {
+		n = max(n, enough)
+	}
+	return n, nil
+}
+
+func (c *core) plan(t fetchTarget, maxBytes int) partitionPlan {
+	p := c.partitions[t.id]
+	out := partitionPlan{fetchTarget: t, start: p.start, hwm: p.hwm}
+	if t.offset >= p.hwm || maxBytes <= 0 {
+		return out
+	}
+	if first, ok := c.tail.first(t.id); !ok || t.offset < first {
+		out.fromTier = true
+		return out
+	}
+	c.scratch = c.tail.from(t.id, t.offset, p.hwm, maxBytes, c.scratch[:0])
+	out.tail = make([]plannedBatch, len(c.scratch))
+	for i, e := range c.scratch {
+		out.tail[i] = planned(e)
+	}
+	return out
+}
+
+func (c *core) nameOf(id meta.Partition) string {
+	if t, ok := c.index.TopicByID(id.Topic); ok {
+		return t.Name
+	}
+	return id.Topic.String()
+}
