@@ -21,11 +21,11 @@ run-minio: build ## run it on a real MinIO and a real separate etcd, with data i
 
 test: ## run every test, also those that need a real S3 server
 	@tools/install minio >/dev/null
-	go test ./...
+	go test -count=1 ./... # never cached: some tests build and run the command, which the cache does not see
 
 race: ## run every test under the race detector
 	@tools/install minio >/dev/null
-	CGO_ENABLED=1 go test -race ./...
+	CGO_ENABLED=1 go test -count=1 -race ./...
 
 KILLS ?= 50
 kill: ## kill -9 the process KILLS (50) times under load, on each durability, and look what is left
