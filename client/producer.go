@@ -35,7 +35,7 @@ type ProducerConfig struct {
 	Compression        record.Codec
 	// BatchBytes is when a batch is full, before compression; 256 KiB. It is never above the topic's max.message.bytes.
 	BatchBytes int
-	// Linger is how long a batch waits for more records; 5 ms. Below 0 it does not wait.
+	// Linger is how long a batch waits for more records; 2 ms. Below 0 it does not wait.
 	Linger time.Duration
 	// BufferBytes bounds the records that are taken and not answered, with what the producer keeps of each; 32 MiB.
 	BufferBytes int
@@ -115,7 +115,7 @@ func (c *Client) NewProducer(cfg ProducerConfig) (*Producer, error) {
 		cfg.BatchBytes = 256 << 10
 	}
 	if cfg.Linger == 0 {
-		cfg.Linger = 5 * time.Millisecond
+		cfg.Linger = 2 * time.Millisecond
 	}
 	if cfg.BufferBytes <= 0 {
 		cfg.BufferBytes = 32 << 20
