@@ -80,6 +80,8 @@ type outside interface {
 	committed()
 	// changed tells that leadership or a high watermark may have changed.
 	changed()
+	// troubled tells what has begun to hold writes back; "" tells that nothing does any more.
+	troubled(cause string)
 	// end ends the incarnation with its cause.
 	end(cause error)
 }
@@ -198,7 +200,7 @@ func (c *core) logWritten(entries []*entry, at []wal.LSN, end wal.LSN, now time.
 	if c.ended {
 		return
 	}
-	c.logCause = ""
+	c.setCause(&c.logCause, "")
 	c.logEnd = end
 	for i, e := range entries {
 		e.at, e.inLog = at[i], true
@@ -251,7 +253,23 @@ func (c *core) releaseSynced(end wal.LSN) {
 }
 
 // logStalled: the log takes nothing for now; it is tried again.
-func (c *core) logStalled(cause error) { c.logCause = "the disk of the node: " + cause.Error() }
+func (c *core) logStalled(cause error) {
+	c.setCause(&c.logCause, "the disk of the node: "+cause.Error())
+}
+
+// setCause notes what holds writes back, or that it does no more, and tells who runs the node of each change, once: the same
+// trouble in other words, as every attempt may have them, is none.
+func (c *core) setCause(of *string, cause string) {
+	news := (*of == "") != (cause == "")
+	*of = cause
+	if !news || c.ended {
+		return
+	}
+	if cause == "" && c.logCause+c.metaCause+c.storeCause != "" {
+		return // something else still does
+	}
+	c.outside.troubled(cause)
+}
 
 func (c *core) leaseStep(event leaseEvent, now time.Time) {
 	if c.ended {

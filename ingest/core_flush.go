@@ -70,7 +70,7 @@ func (c *core) uploaded(job *commitJob, now time.Time) {
 	if c.ended {
 		return
 	}
-	c.storeCause = ""
+	c.setCause(&c.storeCause, "")
 	if !job.isFold() {
 		c.flush.Step(uploadEnded{})
 	}
@@ -79,14 +79,16 @@ func (c *core) uploaded(job *commitJob, now time.Time) {
 }
 
 // uploadFailing: the store does not take an object for now; it is tried again.
-func (c *core) uploadFailing(cause error) { c.storeCause = "the object store: " + cause.Error() }
+func (c *core) uploadFailing(cause error) {
+	c.setCause(&c.storeCause, "the object store: "+cause.Error())
+}
 
 // commitAnswered: etcd answered the transaction.
 func (c *core) commitAnswered(result meta.TxnResult, now time.Time) {
 	if c.ended {
 		return
 	}
-	c.metaCause = ""
+	c.setCause(&c.metaCause, "")
 	c.stepCommit(commitAnswered{result: result, now: now})
 	c.settle(now)
 }
@@ -96,7 +98,7 @@ func (c *core) commitFailed(err error, now time.Time) {
 	if c.ended {
 		return
 	}
-	c.metaCause = "etcd: " + err.Error()
+	c.setCause(&c.metaCause, "etcd: "+err.Error())
 	c.stepCommit(commitFailed{err: err, now: now})
 }
 

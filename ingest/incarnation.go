@@ -274,4 +274,13 @@ func (i *incarnation) committed() { notify(i.foldDue) }
 
 func (i *incarnation) changed() { i.node.notifyChanged() }
 
+// troubled writes one line when something begins to hold writes back, and one when they go on.
+func (i *incarnation) troubled(cause string) {
+	if cause == "" {
+		i.node.deps.Logger.Info("writes go on", "node", i.node.config.Node)
+		return
+	}
+	i.node.deps.Logger.Warn("writes wait; what was acknowledged is kept, and they go on by themselves when this passes", "node", i.node.config.Node, "cause", cause)
+}
+
 func (i *incarnation) end(cause error) { i.cancel(cause) }

@@ -186,8 +186,7 @@ func (n *Node) live(ctx context.Context, ready func()) error {
 		"partitions", len(i.core.partitions), "replayed", i.replayedBatches, "start", n.deps.Clock.Now().Sub(i.began).Round(time.Millisecond).String())
 	err = i.run()
 	n.current.Store(nil)
-	n.setCause(err)
-	return err
+	return err // supervise tells the cause
 }
 
 // begins tells whether a new incarnation may get over an error.
@@ -300,7 +299,11 @@ func (n *Node) serving() (*incarnation, *Error) {
 	if i := n.current.Load(); i != nil {
 		return i, nil
 	}
-	return nil, Errorf(ReasonUnavailable, "the node is not ready: %w", n.Ready()).WithRetryAfter(200 * time.Millisecond)
+	cause := n.Ready()
+	if cause == nil { // between two incarnations, before the cause is told
+		cause = errors.New("it begins anew")
+	}
+	return nil, Errorf(ReasonUnavailable, "the node is not ready: %w", cause).WithRetryAfter(200 * time.Millisecond)
 }
 
 // levels feeds the gauges.

@@ -208,6 +208,7 @@ func (l *simLife) wake(at time.Time) {
 
 func (l *simLife) committed()      {}
 func (l *simLife) changed()        {}
+func (l *simLife) troubled(string) {}
 func (l *simLife) end(cause error) { l.ended = cause }
 
 func newSim(seed uint64) *sim {

@@ -20,9 +20,14 @@ type PartitionState struct {
 	LogStartOffset, HighWatermark, CommittedOffset, LogEndOffset int64
 }
 
+// adminPatience bounds a change of topics: while etcd is away the caller is told so instead of waiting for as long as that takes.
+const adminPatience = 15 * time.Second
+
 // CreateTopic makes a topic and returns when this node leads every partition of it. With ifNotExists an existing topic is
 // returned as it is, and created is false.
 func (n *Node) CreateTopic(ctx context.Context, name string, partitions int32, config map[string]string, ifNotExists bool) (topic meta.Topic, created bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, adminPatience)
+	defer cancel()
 	i, refused := n.serving()
 	if refused != nil {
 		return meta.Topic{}, false, refused
@@ -76,6 +81,8 @@ func (n *Node) Topics(context.Context) ([]meta.Topic, error) {
 
 // UpdateTopic changes settings; those that config does not name keep their values.
 func (n *Node) UpdateTopic(ctx context.Context, name string, config map[string]string) (meta.Topic, error) {
+	ctx, cancel := context.WithTimeout(ctx, adminPatience)
+	defer cancel()
 	i, refused := n.serving()
 	if refused != nil {
 		return meta.Topic{}, refused
@@ -119,6 +126,8 @@ func (i *incarnation) flush(ctx context.Context, topic meta.Topic) error {
 
 // AddPartitions raises the number of partitions to total and returns when this node leads them all.
 func (n *Node) AddPartitions(ctx context.Context, name string, total int32) (meta.Topic, error) {
+	ctx, cancel := context.WithTimeout(ctx, adminPatience)
+	defer cancel()
 	i, refused := n.serving()
 	if refused != nil {
 		return meta.Topic{}, refused
@@ -135,6 +144,8 @@ func (n *Node) AddPartitions(ctx context.Context, name string, total int32) (met
 
 // DeleteTopic removes a topic. When it returns nobody leads a partition of it, and its records are not readable.
 func (n *Node) DeleteTopic(ctx context.Context, name string) error {
+	ctx, cancel := context.WithTimeout(ctx, adminPatience)
+	defer cancel()
 	i, refused := n.serving()
 	if refused != nil {
 		return refused
