@@ -191,7 +191,9 @@ func TestProduceErrors(t *testing.T) {
 		{"bad format", "a\n", []string{"t", "-f", "%q"}, 2, -1, "unknown verb %q"},
 		{"unreadable format", "a\n", []string{"t", "-f", "%k%v"}, 2, -1, "cannot read %k"},
 		{"input that does not fit", "a b\nc\n", []string{"t", "-f", `%k %v\n`}, 3, 1, "record 2: the input ends inside it"},
-		{"bad json", "{}\n[]\n", []string{"t", "-f", "json"}, 3, 1, "line 2: not a record in JSON"},
+		{"bad json", "{\"value\":null}\n[]\n", []string{"t", "-f", "json"}, 3, 1, "line 2: not a record in JSON"},
+		{"json with a misspelt field", "{\"valu\":\"a\"}\n", []string{"t", "-f", "json"}, 1, 0, "needs a \"value\""},
+		{"json with a field too many", "{\"value\":\"a\",\"keys\":\"b\"}\n", []string{"t", "-f", "json"}, 1, 0, "unknown field"},
 		{"json that is not UTF-8", "{\"value\":\"\xff\"}\n", []string{"t", "-f", "json"}, 1, 0, "line 1: not UTF-8"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -133,8 +134,18 @@ func (m *message) parseJSON(line []byte) error {
 	if !utf8.Valid(line) {
 		return errors.New("not UTF-8; such values are written in base64, with \"encoding\":\"base64\"")
 	}
+	// A misspelt or missing field must not turn into a null value: that is a tombstone.
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(line, &fields); err != nil {
+		return fmt.Errorf("not a record in JSON: %w", err)
+	}
+	if _, ok := fields["value"]; !ok {
+		return errors.New(`a record in JSON needs a "value"; null stands for a tombstone`)
+	}
 	var j jsonMessage
-	if err := json.Unmarshal(line, &j); err != nil {
+	strict := json.NewDecoder(bytes.NewReader(line))
+	strict.DisallowUnknownFields()
+	if err := strict.Decode(&j); err != nil {
 		return fmt.Errorf("not a record in JSON: %w", err)
 	}
 	*m = message{partition: -1, timestamp: j.Timestamp}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 	"syscall"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -94,7 +95,12 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 only a part was acknowledged,
 		SilenceErrors:      true,
 		SilenceUsage:       true,
 		DisableSuggestions: true, // commandGroup names the nearest itself, on one line
-		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+		PersistentPreRunE: func(cmd *cobra.Command, args []string) error {
+			for _, arg := range args {
+				if !utf8.ValidString(arg) {
+					return usagef("names are made of letters, digits, '.', '_' and '-'", "argument %q is not UTF-8", arg)
+				}
+			}
 			if err := a.settings.apply(a, cmd); err != nil {
 				return err
 			}
