@@ -14,6 +14,7 @@ type admission struct {
 	unlogged    int64 // bytes with offsets that the log file does not have yet
 	uncommitted int64 // bytes with offsets that no commit covers yet
 	batches     int64 // the same, counted: each costs memory whatever its size
+	full        bool  // the node has as many L0 records as it may: nothing more goes in
 	parked      queue[parkedCall]
 	parkedBytes int64
 }
@@ -34,7 +35,7 @@ type parkedCall struct {
 
 // room tells whether one more batch may get offsets now.
 func (a *admission) room() bool {
-	return a.unlogged < a.limits.unlogged && a.uncommitted < a.limits.uncommitted && a.batches < a.limits.batches
+	return !a.full && a.unlogged < a.limits.unlogged && a.uncommitted < a.limits.uncommitted && a.batches < a.limits.batches
 }
 
 // taken counts a batch that was given offsets, settled one that is committed or lost.

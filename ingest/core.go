@@ -400,6 +400,9 @@ func (c *core) cause() string {
 			return cause
 		}
 	}
+	if c.admission.full {
+		return "this node has as many objects as it can keep an index of: delete topics, nothing compacts yet"
+	}
 	if c.admission.unlogged >= c.admission.limits.unlogged {
 		return "the disk of the node writes slower than producers send"
 	}

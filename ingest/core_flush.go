@@ -113,6 +113,16 @@ func (c *core) foldAbandoned(number meta.Seq, _ time.Time) {
 	c.stepCommit(foldAbandoned{number: number})
 }
 
+// recordsFull tells whether the node has as many L0 records as it may. Folds keep it from that up to some terabytes; beyond,
+// produces wait for compaction or for topics to be deleted.
+func (c *core) recordsFull(full bool, now time.Time) {
+	if c.ended || full == c.admission.full {
+		return
+	}
+	c.admission.full = full
+	c.settle(now)
+}
+
 func (c *core) stepCommit(event commitEvent) {
 	out, err := c.commit.Step(event, uint64(c.logSyncEnd))
 	for {

@@ -31,6 +31,12 @@ func (i *incarnation) runFolder(ctx context.Context) {
 				break
 			}
 		}
+		if i.full { // nothing is committed any more that would wake us; a deleted topic makes room
+			if !pause(ctx, i.clock(), time.Second) {
+				return
+			}
+			continue
+		}
 		select {
 		case <-i.foldDue:
 		case <-ctx.Done():
@@ -43,6 +49,9 @@ func (i *incarnation) runFolder(ctx context.Context) {
 func (i *incarnation) foldOnce(ctx context.Context) (bool, error) {
 	node := i.node.config.Node
 	records := i.follower.Records(node)
+	full := len(records) >= tier.MaxRecords
+	i.full = full
+	i.post(func(now time.Time) { i.core.recordsFull(full, now) })
 	inputs := i.deadRecords(records)
 	if len(inputs) == 0 {
 		records = slices.DeleteFunc(records, func(r *meta.L0Record) bool { return i.unreadable[r.Object] })

@@ -41,6 +41,7 @@ type incarnation struct {
 	ready  chan struct{}
 
 	wakeAt  time.Time // the loop's
+	commits int       // the loop's
 	drained chan struct{}
 
 	trimTo  atomic.Uint64
@@ -48,6 +49,7 @@ type incarnation struct {
 	foldDue chan struct{}
 	// unreadable objects are left out of folds; the folder's.
 	unreadable map[string]bool
+	full       bool // the node has tier.MaxRecords; the folder's
 
 	discardMu sync.Mutex
 	discards  queue[discarded]
@@ -270,7 +272,14 @@ func (i *incarnation) wake(at time.Time) {
 	}
 }
 
-func (i *incarnation) committed() { notify(i.foldDue) }
+// foldEvery is how many commits go by between two looks at what could be folded: a look sorts every record of the node.
+const foldEvery = 16
+
+func (i *incarnation) committed() {
+	if i.commits++; i.commits%foldEvery == 0 {
+		notify(i.foldDue)
+	}
+}
 
 func (i *incarnation) changed() { i.node.notifyChanged() }
 

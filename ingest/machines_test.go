@@ -390,4 +390,12 @@ func TestAdmission(t *testing.T) {
 	if a.parkedBytes != 0 || a.parked.len() != 0 {
 		t.Fatalf("%d bytes of %d calls are parked", a.parkedBytes, a.parked.len())
 	}
+	a.full = true
+	if ok, err := a.offer(call(1), start, cause); ok || err != nil {
+		t.Fatalf("a node with as many records as it may took a batch, or refused it at once: %t %v", ok, err)
+	}
+	a.full = false
+	if _, ok := a.next(); !ok {
+		t.Fatal("there is room again")
+	}
 }
