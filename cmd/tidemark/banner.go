@@ -3,20 +3,22 @@ package main
 import (
 	"fmt"
 	"io"
+	"os"
 )
 
 // writeBanner tells where everything is, with lines to paste.
 func writeBanner(w io.Writer, p *nodeProcess) error {
 	url := p.URL()
+	command := os.Args[0] // as it was called: what was not found on the PATH this time will not be found there the next
 	server := ""
 	if url != defaultServer {
 		server = " --server " + url
 	}
 	topic, field := "demo", "id"
-	first := fmt.Sprintf("tidemark%s topic create demo --partitions 4\n    echo '{\"id\":\"a\",\"n\":1}' | tidemark%s produce demo --key-field id", server, server)
+	first := fmt.Sprintf("%s%s topic create demo --partitions 4\n    echo '{\"id\":\"a\",\"n\":1}' | %s%s produce demo --key-field id", command, server, command, server)
 	if p.cfg.demo {
 		topic, field = demoOrders, "customer"
-		first = fmt.Sprintf("tidemark%s topic describe %s", server, topic)
+		first = fmt.Sprintf("%s%s topic describe %s", command, server, topic)
 	}
 	_, err := fmt.Fprintf(w, `
   Tidemark %s is up, node %s
@@ -27,12 +29,12 @@ func writeBanner(w io.Writer, p *nodeProcess) error {
 
   Paste into another terminal:
     %s
-    tidemark%s consume %s -n 3
+    %s%s consume %s -n 3
     curl -d '{"%s":"c1","amount":7}' '%s/v1/topics/%s/records?key_field=%s'
 
   Ctrl-C stops; the data stays.
 
-`, readVersion().Version, p.id.node, url, url, p.cfg.dataDir, p.cfg.storeURL(), first, server, topic, field, url, topic, field)
+`, readVersion().Version, p.id.node, url, url, p.cfg.dataDir, p.cfg.storeURL(), first, command, server, topic, field, url, topic, field)
 	return err
 }
 
