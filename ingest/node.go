@@ -186,6 +186,7 @@ func (n *Node) live(ctx context.Context, ready func()) error {
 		"partitions", len(i.core.partitions), "replayed", i.replayedBatches, "start", n.deps.Clock.Now().Sub(i.began).Round(time.Millisecond).String())
 	err = i.run()
 	n.current.Store(nil)
+	n.notifyChanged()
 	return err // supervise tells the cause
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"time"
 
 	"github.com/tidemark-io/tidemark/ingest/wal"
@@ -38,6 +39,9 @@ func (n *Node) begin(ctx context.Context) (*incarnation, error) {
 	id := meta.Incarnation(binary.BigEndian.Uint64(random[:]))
 	info := n.config.Info
 	info.Incarnation = id
+	if err := n.checkKnown(attempt); err != nil {
+		return nil, err
+	}
 	registration, err := n.deps.Meta.Register(attempt, info, n.config.LeaseTTL)
 	if err != nil {
 		return nil, fmt.Errorf("register node %s: %w", n.config.Node, err)
@@ -65,6 +69,28 @@ func (n *Node) begin(ctx context.Context) (*incarnation, error) {
 		return nil, err
 	}
 	return i, nil
+}
+
+// checkKnown refuses an etcd that knows nothing of a node which has a log on disk: it is not the one that the log was written
+// with, and leading by it would trim what it does not know. It looks before Register, which would make the node known: a
+// log is opened only after a registration, and heads are never removed.
+func (n *Node) checkKnown(ctx context.Context) error {
+	head, _, err := n.deps.Meta.KV().Get(ctx, n.deps.Meta.Keys().Head(n.config.Node))
+	if err != nil {
+		return fmt.Errorf("look for node %s in etcd: %w", n.config.Node, err)
+	}
+	if head != nil {
+		return nil
+	}
+	files, err := n.deps.FS.ReadDir(n.config.LogDir)
+	if errors.Is(err, fs.ErrNotExist) || (err == nil && len(files) == 0) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("look for the log on disk: %w", err)
+	}
+	return fmt.Errorf("etcd knows nothing of node %s, which has a log in %s: this is not the etcd that it wrote with; give it that one back, or another data directory",
+		n.config.Node, n.config.LogDir)
 }
 
 // renew keeps the lease while the incarnation opens, however long the log on disk is: the loop, which does it later, does not
@@ -119,10 +145,6 @@ func (i *incarnation) open(ctx context.Context, began time.Time) error {
 	i.log, err = wal.Open(wal.Config{FS: n.deps.FS, Dir: n.config.LogDir, FileBytes: n.config.LogFileBytes, Durable: durable})
 	if err != nil {
 		return fmt.Errorf("open the log on disk: %w", err)
-	}
-	if i.registration.PreviousHead == nil && i.log.End() > 0 {
-		return fmt.Errorf("etcd knows nothing of node %s, but its log on disk has %d bytes: this is not the etcd that it wrote with; give it that one back, or another data directory",
-			n.config.Node, uint64(i.log.End()))
 	}
 	if r := i.log.Recovery(); r.TornBytes > 0 {
 		n.deps.Logger.Warn("the log on disk had a torn tail, as after a crash; nothing that was acknowledged on disk is in it",
