@@ -289,7 +289,9 @@ type ConsumeRequest struct {
 	//	*ConsumeRequest_Offsets
 	From isConsumeRequest_From `protobuf_oneof:"from"`
 	// End the stream at the high watermarks of its beginning.
-	UntilEnd      bool `protobuf:"varint,7,opt,name=until_end,json=untilEnd,proto3" json:"until_end,omitempty"`
+	UntilEnd bool `protobuf:"varint,7,opt,name=until_end,json=untilEnd,proto3" json:"until_end,omitempty"`
+	// When set, the topic must have this id: one that was deleted and made again is NOT_FOUND, not another log under the old name.
+	TopicId       string `protobuf:"bytes,9,opt,name=topic_id,json=topicId,proto3" json:"topic_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -395,6 +397,13 @@ func (x *ConsumeRequest) GetUntilEnd() bool {
 		return x.UntilEnd
 	}
 	return false
+}
+
+func (x *ConsumeRequest) GetTopicId() string {
+	if x != nil {
+		return x.TopicId
+	}
+	return ""
 }
 
 type isConsumeRequest_From interface {
@@ -616,7 +625,7 @@ const file_tidemark_v1_consume_proto_rawDesc = "" +
 	"\vnext_offset\x18\x03 \x01(\x03R\n" +
 	"nextOffset\x12%\n" +
 	"\x0ehigh_watermark\x18\x04 \x01(\x03R\rhighWatermark\x12(\n" +
-	"\x10log_start_offset\x18\x05 \x01(\x03R\x0elogStartOffset\"\x8d\x02\n" +
+	"\x10log_start_offset\x18\x05 \x01(\x03R\x0elogStartOffset\"\xa8\x02\n" +
 	"\x0eConsumeRequest\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x1e\n" +
 	"\n" +
@@ -627,7 +636,8 @@ const file_tidemark_v1_consume_proto_rawDesc = "" +
 	"\x06offset\x18\x05 \x01(\x03H\x00R\x06offset\x12#\n" +
 	"\ftimestamp_ms\x18\x06 \x01(\x03H\x00R\vtimestampMs\x125\n" +
 	"\aoffsets\x18\b \x01(\v2\x19.tidemark.v1.StartOffsetsH\x00R\aoffsets\x12\x1b\n" +
-	"\tuntil_end\x18\a \x01(\bR\buntilEndB\x06\n" +
+	"\tuntil_end\x18\a \x01(\bR\buntilEnd\x12\x19\n" +
+	"\btopic_id\x18\t \x01(\tR\atopicIdB\x06\n" +
 	"\x04from\"\x8c\x01\n" +
 	"\fStartOffsets\x12@\n" +
 	"\aoffsets\x18\x01 \x03(\v2&.tidemark.v1.StartOffsets.OffsetsEntryR\aoffsets\x1a:\n" +

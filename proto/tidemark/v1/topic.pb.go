@@ -805,7 +805,11 @@ type ListOffsetsRequest struct {
 	//	*ListOffsetsRequest_Start
 	//	*ListOffsetsRequest_End
 	//	*ListOffsetsRequest_TimestampMs
-	At            isListOffsetsRequest_At `protobuf_oneof:"at"`
+	At isListOffsetsRequest_At `protobuf_oneof:"at"`
+	// With end: the answer covers every record that was acknowledged before the call, by whomever. It costs one read of etcd.
+	Linearizable bool `protobuf:"varint,6,opt,name=linearizable,proto3" json:"linearizable,omitempty"`
+	// When set, the topic must have this id: one that was deleted and made again is NOT_FOUND.
+	TopicId       string `protobuf:"bytes,7,opt,name=topic_id,json=topicId,proto3" json:"topic_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -886,6 +890,20 @@ func (x *ListOffsetsRequest) GetTimestampMs() int64 {
 		}
 	}
 	return 0
+}
+
+func (x *ListOffsetsRequest) GetLinearizable() bool {
+	if x != nil {
+		return x.Linearizable
+	}
+	return false
+}
+
+func (x *ListOffsetsRequest) GetTopicId() string {
+	if x != nil {
+		return x.TopicId
+	}
+	return ""
 }
 
 type isListOffsetsRequest_At interface {
@@ -1077,7 +1095,7 @@ const file_tidemark_v1_topic_proto_rawDesc = "" +
 	"\x05topic\x18\x01 \x01(\v2\x12.tidemark.v1.TopicR\x05topic\"(\n" +
 	"\x12DeleteTopicRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"\x15\n" +
-	"\x13DeleteTopicResponse\"\xa1\x01\n" +
+	"\x13DeleteTopicResponse\"\xe0\x01\n" +
 	"\x12ListOffsetsRequest\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x1e\n" +
 	"\n" +
@@ -1085,7 +1103,9 @@ const file_tidemark_v1_topic_proto_rawDesc = "" +
 	"partitions\x12\x16\n" +
 	"\x05start\x18\x03 \x01(\bH\x00R\x05start\x12\x12\n" +
 	"\x03end\x18\x04 \x01(\bH\x00R\x03end\x12#\n" +
-	"\ftimestamp_ms\x18\x05 \x01(\x03H\x00R\vtimestampMsB\x04\n" +
+	"\ftimestamp_ms\x18\x05 \x01(\x03H\x00R\vtimestampMs\x12\"\n" +
+	"\flinearizable\x18\x06 \x01(\bR\flinearizable\x12\x19\n" +
+	"\btopic_id\x18\a \x01(\tR\atopicIdB\x04\n" +
 	"\x02at\"M\n" +
 	"\x13ListOffsetsResponse\x126\n" +
 	"\aoffsets\x18\x01 \x03(\v2\x1c.tidemark.v1.PartitionOffsetR\aoffsets\"G\n" +
