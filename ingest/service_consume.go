@@ -221,6 +221,9 @@ func (s *consumeService) begin(ctx context.Context, r *tidemarkv1.ConsumeRequest
 	if err != nil {
 		return meta.Topic{}, nil, err
 	}
+	if err := sameTopic(topic, r.GetTopicId()); err != nil {
+		return meta.Topic{}, nil, err
+	}
 	wanted := r.GetPartitions()
 	if from := r.GetOffsets().GetOffsets(); len(from) > 0 && len(wanted) == 0 {
 		for p := range from {

@@ -32,6 +32,8 @@ type fakeNode struct {
 	fail error
 	// taken counts bytes of batches that were handed in.
 	taken int
+	// endsAsked counts calls of Ends.
+	endsAsked int
 }
 
 type fakeTopic struct {
@@ -108,6 +110,13 @@ func (n *fakeNode) Topic(_ context.Context, name string) (meta.Topic, []ingest.P
 	}
 	slices.Reverse(states) // the services promise order, not the node
 	return t.Topic, states, nil
+}
+
+func (n *fakeNode) Ends(ctx context.Context, name string) (meta.Topic, []ingest.PartitionState, error) {
+	n.mu.Lock()
+	n.endsAsked++
+	n.mu.Unlock()
+	return n.Topic(ctx, name)
 }
 
 func (n *fakeNode) Topics(context.Context) ([]meta.Topic, error) {

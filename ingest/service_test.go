@@ -129,6 +129,15 @@ func TestTopicService(t *testing.T) {
 			}
 			_, err = c.ListOffsets(ctx, &tidemarkv1.ListOffsetsRequest{Topic: "a", Partitions: []int32{7}, At: &tidemarkv1.ListOffsetsRequest_End{End: true}})
 			wantError(t, err, connect.CodeNotFound, ingest.ReasonUnknownPartition)
+			asked := s.node.endsAsked
+			fresh, err := c.ListOffsets(ctx, &tidemarkv1.ListOffsetsRequest{Topic: "a", TopicId: got.GetTopic().GetId(), Linearizable: true, At: &tidemarkv1.ListOffsetsRequest_End{End: true}})
+			if err != nil || len(fresh.GetOffsets()) != 3 || s.node.endsAsked != asked+1 {
+				t.Errorf("linearizable offsets: %v, %v, the node was asked %d times", fresh, err, s.node.endsAsked-asked)
+			}
+			_, err = c.ListOffsets(ctx, &tidemarkv1.ListOffsetsRequest{Topic: "a", Linearizable: true, At: &tidemarkv1.ListOffsetsRequest_Start{Start: true}})
+			wantError(t, err, connect.CodeInvalidArgument, ingest.ReasonInvalidRequest)
+			_, err = c.ListOffsets(ctx, &tidemarkv1.ListOffsetsRequest{Topic: "a", TopicId: strings.Repeat("0", 32), At: &tidemarkv1.ListOffsetsRequest_End{End: true}})
+			wantError(t, err, connect.CodeNotFound, ingest.ReasonUnknownTopic)
 			if _, err := c.DeleteTopic(ctx, &tidemarkv1.DeleteTopicRequest{Name: "a"}); err != nil {
 				t.Error(err)
 			}
@@ -459,6 +468,14 @@ func TestConsumeUntilEnd(t *testing.T) {
 			if ranges, values, err := receiveAll(stream); err != nil || len(ranges) != 3 || len(values) != 0 {
 				t.Errorf("from the end: %v %v %v", ranges, values, err)
 			}
+			stream, err = c.Consume(t.Context(), &tidemarkv1.ConsumeRequest{Topic: "a", TopicId: strings.Repeat("0", 32), UntilEnd: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for stream.Receive() {
+				t.Error("a topic of another id is read")
+			}
+			wantError(t, stream.Err(), connect.CodeNotFound, ingest.ReasonUnknownTopic)
 			stream, err = c.Consume(t.Context(), &tidemarkv1.ConsumeRequest{Topic: "a", From: &tidemarkv1.ConsumeRequest_Offset{Offset: 21}})
 			if err != nil {
 				t.Fatal(err)

@@ -16,6 +16,7 @@ import (
 type topicNode interface {
 	CreateTopic(ctx context.Context, name string, partitions int32, config map[string]string, ifNotExists bool) (meta.Topic, bool, error)
 	Topic(ctx context.Context, name string) (meta.Topic, []PartitionState, error)
+	Ends(ctx context.Context, name string) (meta.Topic, []PartitionState, error)
 	Topics(ctx context.Context) ([]meta.Topic, error)
 	UpdateTopic(ctx context.Context, name string, config map[string]string) (meta.Topic, error)
 	AddPartitions(ctx context.Context, name string, total int32) (meta.Topic, error)
@@ -157,8 +158,11 @@ func (s *topicService) DeleteTopic(ctx context.Context, r *tidemarkv1.DeleteTopi
 
 // ListOffsets resolves start, end or a timestamp.
 func (s *topicService) ListOffsets(ctx context.Context, r *tidemarkv1.ListOffsetsRequest) (*tidemarkv1.ListOffsetsResponse, error) {
-	_, states, err := s.topic(ctx, r.GetTopic())
+	topic, states, err := s.offsetsOf(ctx, r)
 	if err != nil {
+		return nil, ConnectError(err)
+	}
+	if err := sameTopic(topic, r.GetTopicId()); err != nil {
 		return nil, ConnectError(err)
 	}
 	states, err = selectPartitions(r.GetTopic(), states, r.GetPartitions())
@@ -184,6 +188,28 @@ func (s *topicService) ListOffsets(ctx context.Context, r *tidemarkv1.ListOffset
 		out.Offsets = append(out.Offsets, &tidemarkv1.PartitionOffset{Partition: p.Partition, Offset: offset})
 	}
 	return out, nil
+}
+
+// offsetsOf finds the topic of a ListOffsets, with ends that are as fresh as it asks for.
+func (s *topicService) offsetsOf(ctx context.Context, r *tidemarkv1.ListOffsetsRequest) (meta.Topic, []PartitionState, error) {
+	if !r.GetLinearizable() {
+		return s.topic(ctx, r.GetTopic())
+	}
+	if _, end := r.GetAt().(*tidemarkv1.ListOffsetsRequest_End); !end {
+		return meta.Topic{}, nil, Errorf(ReasonInvalidRequest, "linearizable goes with end only")
+	}
+	if err := checkTopicName(r.GetTopic()); err != nil {
+		return meta.Topic{}, nil, err
+	}
+	return s.node.Ends(ctx, r.GetTopic())
+}
+
+// sameTopic refuses a topic that took the name of the one that the caller means; wanted is an id, or "" for whichever there is.
+func sameTopic(t meta.Topic, wanted string) error {
+	if wanted == "" || wanted == t.ID.String() {
+		return nil
+	}
+	return Errorf(ReasonUnknownTopic, "topic %q with the id %.64q is not there any more: another of the same name is", t.Name, wanted)
 }
 
 // selectPartitions gives the states of the partitions asked for, by number; all when none is named.

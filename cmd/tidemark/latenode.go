@@ -84,6 +84,14 @@ func (l *lateNode) Topic(ctx context.Context, name string) (meta.Topic, []ingest
 	return n.Topic(ctx, name)
 }
 
+func (l *lateNode) Ends(ctx context.Context, name string) (meta.Topic, []ingest.PartitionState, error) {
+	n, err := l.get()
+	if err != nil {
+		return meta.Topic{}, nil, err
+	}
+	return n.Ends(ctx, name)
+}
+
 func (l *lateNode) Topics(ctx context.Context) ([]meta.Topic, error) {
 	n, err := l.get()
 	if err != nil {
