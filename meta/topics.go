@@ -130,7 +130,7 @@ func (c *Client) AddPartitions(ctx context.Context, name string, total int32) (T
 }
 
 // DeleteTopic removes a topic and takes its partitions from whoever leads them, in one transaction of the placement chain,
-// and returns a revision at which that holds. From then on no commit can add to it.
+// and returns a revision at which that holds. From then on no commit can add to it. Its columns go with it.
 func (c *Client) DeleteTopic(ctx context.Context, name string) (Revision, error) {
 	var at Revision
 	var id TopicID
@@ -177,6 +177,7 @@ func planDelete(k Keys, s placementState, t Topic) Txn {
 		If: []Compare{placement, IfMod(k.Topic(t.Name), t.Revision)},
 		Then: []Op{
 			DeleteOp(k.Topic(t.Name)),
+			DeleteOp(k.Schema(t.ID)),
 			PutOp(k.Deleted(t.ID), encodeJSON(deletedValue{Version: valueVersion, Name: t.Name, Partitions: t.Partitions})),
 			nextPlacement(k, s.placement),
 		},
