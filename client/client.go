@@ -48,6 +48,7 @@ type Client struct {
 	topic   tidemarkv1connect.TopicServiceClient
 	produce tidemarkv1connect.ProduceServiceClient
 	consume tidemarkv1connect.ConsumeServiceClient
+	query   tidemarkv1connect.QueryServiceClient
 }
 
 // New makes a client. It does not connect: the first call does.
@@ -76,7 +77,7 @@ func New(cfg Config) (*Client, error) {
 		c.random = rand.Reader
 	}
 	if c.http == nil {
-		c.owned = transport()
+		c.owned = NewTransport()
 		c.http = &http.Client{Transport: c.owned}
 	}
 	if cfg.MaxResponseBytes <= 0 {
@@ -89,11 +90,12 @@ func New(cfg Config) (*Client, error) {
 	c.topic = tidemarkv1connect.NewTopicServiceClient(c.http, c.server, opts...)
 	c.produce = tidemarkv1connect.NewProduceServiceClient(c.http, c.server, opts...)
 	c.consume = tidemarkv1connect.NewConsumeServiceClient(c.http, c.server, opts...)
+	c.query = tidemarkv1connect.NewQueryServiceClient(c.http, c.server, opts...)
 	return c, nil
 }
 
-// transport speaks HTTP/2 only, and has flow control windows that let one stream use the whole of a fast link.
-func transport() *http.Transport {
+// NewTransport makes what a Client uses when it is not given anything: it speaks HTTP/2 only, and has flow control windows that let one stream use the whole of a fast link.
+func NewTransport() *http.Transport {
 	var p http.Protocols
 	p.SetHTTP2(true)
 	p.SetUnencryptedHTTP2(true)

@@ -54,6 +54,8 @@ func Offsets(position map[int32]int64) From {
 
 // ConsumerConfig has the settings of a Consumer.
 type ConsumerConfig struct {
+	// TopicID, unless empty, is the id that the topic must have: one that was deleted and made again under its name is not found.
+	TopicID string
 	// Partitions are all of the topic's when empty; with Offsets, those that it names.
 	Partitions []int32
 	From       From
@@ -319,7 +321,7 @@ func (c *Consumer) readError(err error) error {
 
 // request asks for everything that is still to come, or is nil when that is nothing.
 func (c *Consumer) request() *tidemarkv1.ConsumeRequest {
-	req := &tidemarkv1.ConsumeRequest{Topic: c.topic, Partitions: c.cfg.Partitions, UntilEnd: c.cfg.UntilEnd}
+	req := &tidemarkv1.ConsumeRequest{Topic: c.topic, TopicId: c.cfg.TopicID, Partitions: c.cfg.Partitions, UntilEnd: c.cfg.UntilEnd}
 	if c.next != nil {
 		offsets := map[int32]int64{}
 		req.Partitions = nil

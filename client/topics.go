@@ -85,6 +85,16 @@ func (c *Client) ListOffsets(ctx context.Context, topic string, at From, partiti
 	case fromOffset, fromOffsets:
 		return nil, errors.New("list offsets: an offset has nothing to resolve")
 	}
+	return c.listOffsets(ctx, req)
+}
+
+// EndOffsets returns the high watermark of every partition, and covers every record that was acknowledged before the call, by
+// whomever. With a topicID the topic must have that id: one that was deleted and made again under its name is not found.
+func (c *Client) EndOffsets(ctx context.Context, topic, topicID string) (map[int32]int64, error) {
+	return c.listOffsets(ctx, &tidemarkv1.ListOffsetsRequest{Topic: topic, TopicId: topicID, At: &tidemarkv1.ListOffsetsRequest_End{End: true}, Linearizable: true})
+}
+
+func (c *Client) listOffsets(ctx context.Context, req *tidemarkv1.ListOffsetsRequest) (map[int32]int64, error) {
 	r, err := c.topic.ListOffsets(ctx, req)
 	if err != nil {
 		return nil, c.remoteError(err)

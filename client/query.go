@@ -1,0 +1,168 @@
+package client
+
+import (
+	"context"
+	"time"
+
+	"connectrpc.com/connect"
+	"github.com/apache/arrow/go/v17/arrow/memory"
+
+	tidemarkv1 "github.com/tidemark-io/tidemark/proto/tidemark/v1"
+)
+
+// Reasons of queries.
+const (
+	// ReasonSyntax: the text is no SQL. Like those about names, it may have line, column and position in its metadata (from 1, from 1, and a byte
+	// offset from 0), and next: what to do.
+	ReasonSyntax = "SYNTAX"
+	// ReasonUnknownTable: there is no such topic or system table.
+	ReasonUnknownTable = "UNKNOWN_TABLE"
+	// ReasonUnknownColumn: a table has no such column.
+	ReasonUnknownColumn = "UNKNOWN_COLUMN"
+	// ReasonNotAllowed: the statement, a function or a table in it is none that a query may use.
+	ReasonNotAllowed = "NOT_ALLOWED"
+	// ReasonResultTooLarge: the result has more rows than were asked for or the server allows.
+	ReasonResultTooLarge = "RESULT_TOO_LARGE"
+	// ReasonQueryMemory: the query needs more memory than it may take.
+	ReasonQueryMemory = "QUERY_MEMORY"
+	// ReasonQueryTempSpace: the query needs more temporary disk space than it may take.
+	ReasonQueryTempSpace = "QUERY_TEMP_SPACE"
+	// ReasonQueryTimeout: the query took longer than it may.
+	ReasonQueryTimeout = "QUERY_TIMEOUT"
+	// ReasonQueryCanceled: somebody canceled the query.
+	ReasonQueryCanceled = "QUERY_CANCELED"
+	// ReasonQueryQueueFull: too many queries wait already.
+	ReasonQueryQueueFull = "QUERY_QUEUE_FULL"
+	// ReasonNoSQLEngine: the server's build executes no SQL.
+	ReasonNoSQLEngine = "NO_SQL_ENGINE"
+)
+
+// QueryOptions are the settings of one query. The zero value is ready to use.
+type QueryOptions struct {
+	// AtLeast are positions that the answer covers at least; the query waits for them.
+	AtLeast []Position
+	// Timeout is how long the query may take, waiting included; 0 is the server's limit, which also bounds it. It is cut to
+	// milliseconds, and 1 ms at least.
+	Timeout time.Duration
+	// MaxRows is how many rows the result may have: more end the query with ReasonResultTooLarge. 0 is the server's limit.
+	MaxRows int64
+	// Progress, unless nil, hears every ProgressEvery (1 s when 0, and 100 ms at least) how far the query is. Query and Next call it.
+	Progress      func(QueryProgress)
+	ProgressEvery time.Duration
+	// RetryFor is how long a query that has not begun is tried again when the server is busy or the connection breaks; 5 s when
+	// 0, not at all below 0, and never longer than Timeout. That nobody listens at the server's address is told at once.
+	RetryFor time.Duration
+	// Memory is where the records of the result come from; nil is Go's heap.
+	Memory memory.Allocator
+}
+
+// QueryProgress says how far a query is.
+type QueryProgress struct {
+	// RowsRead are the rows read from tables so far, of RowsToRead; a table that is read twice counts twice.
+	RowsRead, RowsToRead int64
+	// Rows of the result so far.
+	Rows int64
+}
+
+// QueryStats says what a query that is over took.
+type QueryStats struct {
+	// Rows of the result, and rows read from tables.
+	Rows, RowsRead int64
+	// Elapsed is from the call to its end, on the server; Queued and CaughtUp are the parts of it that were spent in the queue and
+	// waiting for the tail to reach the position.
+	Elapsed, Queued, CaughtUp time.Duration
+}
+
+// Query runs one statement, at most 1 MiB of SQL, and returns when the server has begun it and told the result's columns. The
+// caller reads the rows and closes them. When ctx ends, so does the query. Errors are *Error.
+func (c *Client) Query(ctx context.Context, sql string, o QueryOptions) (*Rows, error) {
+	begin := c.clock.Now()
+	retryFor := o.RetryFor
+	if retryFor == 0 {
+		retryFor = 5 * time.Second
+	}
+	if o.Timeout > 0 {
+		retryFor = min(retryFor, o.Timeout)
+	}
+	for attempt := 0; ; attempt++ {
+		spent := c.clock.Now().Sub(begin)
+		rows, begun, err := c.startQuery(ctx, o.request(sql, spent), &o)
+		if err == nil {
+			return rows, nil
+		}
+		e := c.queryError(err)
+		wait := c.backoff(attempt, e.RetryAfter)
+		if begun || !e.Retryable || ctx.Err() != nil || neverSent(err) || c.clock.Now().Sub(begin)+wait >= retryFor {
+			return nil, e
+		}
+		c.log.Info("query has not begun, trying again", "server", c.server, "error", e)
+		t := c.clock.NewTimer(wait)
+		select {
+		case <-t.C():
+		case <-ctx.Done():
+			t.Stop()
+			return nil, e
+		}
+	}
+}
+
+// Explain tells how a statement would run, as text in lines, and which position it would cover.
+func (c *Client) Explain(ctx context.Context, sql string, o QueryOptions) (plan string, covers []Position, err error) {
+	r, err := c.query.Explain(ctx, &tidemarkv1.ExplainRequest{Sql: sql, AtLeast: positionsToProto(o.AtLeast), TimeoutMs: timeoutMillis(o.Timeout, 0)})
+	if err != nil {
+		return "", nil, c.queryError(err)
+	}
+	return r.GetPlan(), positionsFromProto(r.GetPosition()), nil
+}
+
+// CancelQuery ends a running or waiting query, whoever began it.
+func (c *Client) CancelQuery(ctx context.Context, id string) error {
+	if _, err := c.query.Cancel(ctx, &tidemarkv1.CancelRequest{QueryId: id}); err != nil {
+		return c.queryError(err)
+	}
+	return nil
+}
+
+// ListTables returns every table that SQL knows with its columns, as far as they are known, by schema and name. Topics have the
+// schema "".
+func (c *Client) ListTables(ctx context.Context) ([]*tidemarkv1.Table, error) {
+	r, err := c.query.ListTables(ctx, &tidemarkv1.ListTablesRequest{})
+	if err != nil {
+		return nil, c.queryError(err)
+	}
+	return r.GetTables(), nil
+}
+
+func (o *QueryOptions) request(sql string, spent time.Duration) *tidemarkv1.ExecuteRequest {
+	r := &tidemarkv1.ExecuteRequest{Sql: sql, AtLeast: positionsToProto(o.AtLeast), TimeoutMs: timeoutMillis(o.Timeout, spent), MaxRows: o.MaxRows}
+	if o.Progress != nil {
+		every := o.ProgressEvery
+		if every <= 0 {
+			every = time.Second
+		}
+		r.ProgressMs = max(100, every.Milliseconds())
+	}
+	return r
+}
+
+// timeoutMillis is what is left of a timeout, 0 for none.
+func timeoutMillis(timeout, spent time.Duration) int64 {
+	if timeout <= 0 {
+		return 0
+	}
+	return max(1, (timeout - spent).Milliseconds())
+}
+
+// queryError is remoteError for queries: a full queue is empty again soon, whatever else the server says of it.
+func (c *Client) queryError(err error) *Error {
+	e := c.remoteError(err)
+	if e.Reason == ReasonQueryQueueFull {
+		e.Retryable = true
+	}
+	return e
+}
+
+// brokenResult is the error of a result that is not what the protocol says.
+func brokenResult(cause error, message string) *Error {
+	return &Error{Code: connect.CodeDataLoss, Reason: ReasonCorruptData, Message: "read the result: " + message, cause: cause}
+}
