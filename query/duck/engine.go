@@ -6,10 +6,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
+	"strconv"
 	"sync"
+	"sync/atomic"
 
 	"github.com/duckdb/duckdb-go/v2/mapping"
 
+	"github.com/tidemark-io/tidemark/disk"
 	"github.com/tidemark-io/tidemark/query"
 )
 
@@ -18,6 +22,7 @@ type Engine struct {
 	cfg     Config
 	parsers chan *parser  // those that nobody uses
 	closing chan struct{} // closed when they go
+	opened  atomic.Int64  // instances so far
 
 	mu      sync.Mutex
 	idle    []*instance
@@ -38,6 +43,9 @@ func Open(cfg Config) (query.Engine, error) {
 		if err := cfg.FS.MkdirAll(cfg.TempDir); err != nil {
 			return nil, fmt.Errorf("make the SQL engine's temporary directory: %w", err)
 		}
+		if err := empty(cfg.FS, cfg.TempDir); err != nil {
+			return nil, fmt.Errorf("empty the SQL engine's temporary directory: %w", err)
+		}
 	}
 	e := &Engine{cfg: cfg, parsers: make(chan *parser, parserCount), closing: make(chan struct{})}
 	for range parserCount {
@@ -53,6 +61,35 @@ func Open(cfg Config) (query.Engine, error) {
 	}
 	e.fill()
 	return e, nil
+}
+
+// empty removes what an earlier process left in a directory.
+func empty(fs disk.FS, dir string) error {
+	entries, err := fs.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		name := filepath.Join(dir, e.Name)
+		if e.Dir {
+			if err := empty(fs, name); err != nil {
+				return err
+			}
+		}
+		if err := fs.Remove(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// instance opens an instance with a temporary directory of its own: two that shared one would write into the same files.
+func (e *Engine) instance() (*instance, error) {
+	cfg := e.cfg
+	if cfg.TempDir != "" {
+		cfg.TempDir = filepath.Join(cfg.TempDir, strconv.FormatInt(e.opened.Add(1), 10))
+	}
+	return newInstance(cfg)
 }
 
 // take returns an instance that nobody else uses.
@@ -73,7 +110,7 @@ func (e *Engine) take() (*instance, error) {
 	if i != nil {
 		return i, nil
 	}
-	i, err := newInstance(e.cfg)
+	i, err := e.instance()
 	if err != nil {
 		e.open.Done()
 		return nil, fmt.Errorf("open an instance for the query: %w", err)
@@ -109,7 +146,7 @@ func (e *Engine) fill() {
 	for !e.closed && len(e.idle)+e.filling < e.cfg.Ready {
 		e.filling++
 		e.open.Go(func() {
-			i, err := newInstance(e.cfg)
+			i, err := e.instance()
 			e.mu.Lock()
 			e.filling--
 			if err == nil && !e.closed && len(e.idle) < e.cfg.Ready {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"github.com/apache/arrow/go/v17/arrow"
 	"github.com/apache/arrow/go/v17/arrow/array"
 
+	"github.com/tidemark-io/tidemark/clock"
 	"github.com/tidemark-io/tidemark/query"
 )
 
@@ -272,8 +274,8 @@ func TestErrorsSayWhatAndWhere(t *testing.T) {
 
 func TestLimits(t *testing.T) {
 	dir := t.TempDir()
-	e := open(t, Config{Memory: 64 << 20, TempDir: dir, TempBytes: 16 << 20})
-	const sort = `SELECT y FROM (SELECT sha256(x::VARCHAR) || md5(x::VARCHAR) AS y FROM range(1500000) r(x)) ORDER BY y`
+	e := open(t, Config{Memory: 32 << 20, TempDir: dir, TempBytes: 16 << 20})
+	const sort = `SELECT y FROM (SELECT sha256(x::VARCHAR) || md5(x::VARCHAR) AS y FROM range(500000) r(x)) ORDER BY y`
 	if _, err := run(t.Context(), e, sort); !errors.Is(err, query.ErrTemp) {
 		t.Errorf("beyond memory and temporary space: %v", err)
 	}
@@ -282,14 +284,42 @@ func TestLimits(t *testing.T) {
 		t.Errorf("beyond memory: %v", err)
 	}
 	// What fits into temporary space is answered, though files are out of bounds for statements.
-	spilling := open(t, Config{Memory: 48 << 20, TempDir: dir, TempBytes: 4 << 30, Threads: 1})
-	same(t, "a sort that spills", all(t, spilling, `SELECT count(*), max(y) FROM (SELECT x, y, row_number() OVER (ORDER BY y) AS n FROM (SELECT x, hash(x)::VARCHAR AS y FROM range(3000000) r(x)))`), "3000000|9999996953040128728")
-	files, err := os.ReadDir(dir)
-	if err != nil {
+	spilling := open(t, Config{Memory: 24 << 20, TempDir: dir, TempBytes: 4 << 30, Threads: 1})
+	same(t, "a sort that spills", all(t, spilling, `SELECT count(*), max(y) FROM (SELECT x, y, row_number() OVER (ORDER BY y) AS n FROM (SELECT x, hash(x)::VARCHAR AS y FROM range(1000000) r(x)))`), "1000000|"+all(t, spilling, `SELECT max(hash(x)::VARCHAR) FROM range(1000000) r(x)`)[0][0])
+	if _, err := run(t.Context(), without, `SELECT 1`); err != nil {
+		t.Errorf("afterwards: %v", err)
+	}
+}
+
+// Two statements that spill at the same time do not write into each other's files; what a crash left there goes at the start.
+func TestTemporaryFilesAreEachStatementsOwn(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(dir, "7", "left"), 0o750); err != nil {
 		t.Fatal(err)
 	}
-	if len(files) > 0 {
-		t.Logf("left in the temporary directory: %v", files)
+	if err := os.WriteFile(filepath.Join(dir, "7", "left", "duckdb_temp_storage-0.tmp"), []byte("left by a crash"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	e := open(t, Config{Memory: 20 << 20, TempDir: dir, Threads: 1})
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("left in the directory: %v %v", left, err)
+	}
+	const sql = `SELECT count(*), sum(n * (h %% 1000)) FROM (SELECT h, row_number() OVER (ORDER BY y) AS n FROM (SELECT hash(x) AS h, md5(x::VARCHAR) AS y FROM range(%d, %d) r(x)))`
+	alone := [][][]string{all(t, e, fmt.Sprintf(sql, 0, 250_000)), all(t, e, fmt.Sprintf(sql, 250_000, 500_000))}
+	ended := make(chan error, 2)
+	for n := range cap(ended) {
+		go func() {
+			got, err := run(t.Context(), e, fmt.Sprintf(sql, n*250_000, (n+1)*250_000))
+			if err == nil && got[0][1] != alone[n][0][1] {
+				err = fmt.Errorf("statement %d gives %v beside the other, %v alone", n, got, alone[n])
+			}
+			ended <- err
+		}()
+	}
+	for range cap(ended) {
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
 	}
 }
 
@@ -317,11 +347,11 @@ func TestCancelMidScan(t *testing.T) {
 	// In the middle of a computation that reads nothing.
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
-	began := time.Now()
+	began := clock.System().Now()
 	if _, err := run(ctx, e, `SELECT count(*) FROM range(10000000) a(x), range(10000000) b(y) WHERE x + y = 7`); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("cross join: %v", err)
 	}
-	if d := time.Since(began); d > 3*time.Second {
+	if d := clock.System().Now().Sub(began); d > 3*time.Second {
 		t.Errorf("it took %s to stop", d)
 	}
 	done, stop := context.WithCancel(t.Context())
@@ -428,4 +458,3 @@ func TestManyStatementsAtOnce(t *testing.T) {
 		}
 	}
 }
-

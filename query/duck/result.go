@@ -113,22 +113,18 @@ func (r *result) next() (arrow.Record, error) {
 		}
 		r.streaming = true
 	}
-	for {
-		var chunk mapping.DataChunk
-		if bindings.StreamFetchChunk(r.stream, &chunk) != mapping.StateSuccess {
-			if text := mapping.ResultError(&r.stream); text != "" {
-				return nil, statementError(text)
-			}
-			return nil, io.EOF
+	var chunk mapping.DataChunk
+	if bindings.StreamFetchChunk(r.stream, &chunk) != mapping.StateSuccess {
+		if text := mapping.ResultError(&r.stream); text != "" {
+			return nil, statementError(text)
 		}
-		if mapping.DataChunkGetSize(chunk) == 0 {
-			mapping.DestroyDataChunk(&chunk)
-			return nil, io.EOF
-		}
-		rec, err := r.exporter.record(chunk)
-		mapping.DestroyDataChunk(&chunk)
-		return rec, err
+		return nil, io.EOF
 	}
+	defer mapping.DestroyDataChunk(&chunk)
+	if mapping.DataChunkGetSize(chunk) == 0 {
+		return nil, io.EOF
+	}
+	return r.exporter.record(chunk)
 }
 
 // ready works on the statement until it has rows to give.

@@ -12,7 +12,6 @@ import (
 
 	"github.com/apache/arrow/go/v17/arrow"
 	"github.com/apache/arrow/go/v17/arrow/array"
-	"github.com/apache/arrow/go/v17/arrow/memory"
 	"github.com/apache/arrow/go/v17/arrow/memory/mallocator"
 
 	"github.com/tidemark-io/tidemark/query"
@@ -81,8 +80,8 @@ func (s *memoryScan) Next(ctx context.Context) (arrow.Record, error) {
 func (s *memoryScan) Close() { s.table.closed.Add(1) }
 
 // build makes a table; fill appends one row to the builder. Memory is C's, and none may be left at the end of the test.
-func build(t testing.TB, schema *arrow.Schema, rows, perRecord int, fill func(b *array.RecordBuilder, row int)) *memoryTable {
-	t.Helper()
+func build(tb testing.TB, schema *arrow.Schema, rows, perRecord int, fill func(b *array.RecordBuilder, row int)) *memoryTable {
+	tb.Helper()
 	mem := mallocator.NewMallocator()
 	table := &memoryTable{schema: schema}
 	b := array.NewRecordBuilder(mem, schema)
@@ -93,42 +92,42 @@ func build(t testing.TB, schema *arrow.Schema, rows, perRecord int, fill func(b 
 			table.records = append(table.records, b.NewRecord())
 		}
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		for _, r := range table.records {
 			r.Release()
 		}
 		b.Release()
 		if n := mem.AllocatedBytes(); n != 0 {
-			t.Errorf("%d bytes of the table %s are still held", n, schema)
+			tb.Errorf("%d bytes of the table %s are still held", n, schema)
 		}
 		if table.scans.Load() != table.closed.Load() {
-			t.Errorf("%d scans were begun, %d closed", table.scans.Load(), table.closed.Load())
+			tb.Errorf("%d scans were begun, %d closed", table.scans.Load(), table.closed.Load())
 		}
 	})
 	b.Retain()
 	return table
 }
 
-func open(t testing.TB, cfg Config) query.Engine {
-	t.Helper()
+func open(tb testing.TB, cfg Config) query.Engine {
+	tb.Helper()
 	e, err := Open(cfg)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		if err := e.Close(); err != nil {
-			t.Error(err)
+			tb.Error(err)
 		}
 	})
 	return e
 }
 
 // all runs a statement and returns its rows as text.
-func all(t testing.TB, e query.Engine, sql string, tables ...query.Table) [][]string {
-	t.Helper()
-	rows, err := run(t.Context(), e, sql, tables...)
+func all(tb testing.TB, e query.Engine, sql string, tables ...query.Table) [][]string {
+	tb.Helper()
+	rows, err := run(tb.Context(), e, sql, tables...)
 	if err != nil {
-		t.Fatalf("%s: %v", sql, err)
+		tb.Fatalf("%s: %v", sql, err)
 	}
 	return rows
 }
@@ -158,5 +157,3 @@ func run(ctx context.Context, e query.Engine, sql string, tables ...query.Table)
 		rec.Release()
 	}
 }
-
-var _ memory.Allocator = (*mallocator.Mallocator)(nil)
