@@ -22,6 +22,7 @@ type plan struct {
 	tables  []Table
 	toRead  int64
 	sql     string
+	of      []int                  // by reference, its place in tables
 	back    func(position int) int // of sql to the whole text
 	answer  *memoryTable           // instead of sql: the catalog answers
 	held    []interface{ Release() }
@@ -94,6 +95,7 @@ func (p *plan) release() {
 // rewrite makes the text that the engine runs.
 func (p *plan) rewrite(of []int) {
 	c := p.checked
+	p.of = of
 	text, back := c.statement.Rewrite(c.body, func(n int, _ sandbox.Reference) string { return fmt.Sprintf("%s(%d)", ScanFunction, of[n]) })
 	prefix := ""
 	switch c.explain {

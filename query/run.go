@@ -138,8 +138,8 @@ func (s *Service) checkRequest(r *request) error {
 func (q *query) watch(ctx context.Context, cancel context.CancelCauseFunc) (stop func()) {
 	done := make(chan struct{})
 	var watching sync.WaitGroup
+	timer := q.service.clock.NewTimer(q.request.timeout) // its time counts from here
 	watching.Go(func() {
-		timer := q.service.clock.NewTimer(q.request.timeout)
 		defer timer.Stop()
 		select {
 		case <-done:
@@ -215,11 +215,12 @@ func (q *query) run(ctx context.Context, cancel context.CancelCauseFunc, began t
 		return err
 	}
 	defer result.Close()
-	if err := q.sink.started(q.entry.id, p.covers, simplifySchema(result.Schema())); err != nil {
+	schema := p.named(simplifySchema(result.Schema()))
+	if err := q.sink.started(q.entry.id, p.covers, schema); err != nil {
 		return err
 	}
 	q.entry.set(stateStreaming)
-	if err := q.stream(ctx, result, p.failed); err != nil {
+	if err := q.stream(ctx, result, schema, p.failed); err != nil {
 		return err
 	}
 	q.stats.rows, q.stats.read, q.stats.elapsed = q.entry.rows.Load(), q.entry.read.Load(), s.clock.Now().Sub(began)

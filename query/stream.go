@@ -71,11 +71,11 @@ func (p *pull) close() {
 	}
 }
 
-// stream moves a result to the sink, and counts.
-func (q *query) stream(ctx context.Context, result Result, failed func(error) error) error {
+// stream moves a result to the sink under the schema that the sink was told, and counts.
+func (q *query) stream(ctx context.Context, result Result, schema *arrow.Schema, failed func(error) error) error {
 	p := startPull(ctx, result, failed)
 	defer p.close()
-	b := &batcher{schema: simplifySchema(result.Schema())}
+	b := &batcher{schema: schema}
 	defer b.release()
 
 	flush := q.service.clock.NewTimer(time.Hour)
