@@ -1,16 +1,19 @@
-# Needs Go, gcc or another C compiler, make and git. Other tools are built on first use: see tools/install.
+# Needs Go, gcc and g++ (or clang), make and git. Other tools are built on first use: see tools/install.
 SHELL := /bin/bash
 
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null)
 DATA    ?= ./tidemark-data
 
 .DEFAULT_GOAL := help
-.PHONY: help build run run-minio test race kill lint proto fuzz bench tools clean
+.PHONY: help build build-nocgo run run-minio test race kill twin lint proto fuzz bench tools clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build bin/tidemark
+	CGO_ENABLED=1 go build -ldflags '-X main.version=$(VERSION)' -o bin/tidemark ./cmd/tidemark
+
+build-nocgo: ## build bin/tidemark as a static binary without the SQL engine, all it has else
 	CGO_ENABLED=0 go build -ldflags '-X main.version=$(VERSION)' -o bin/tidemark ./cmd/tidemark
 
 run: build ## run Tidemark with demo data in DATA (./tidemark-data), on http://127.0.0.1:8640

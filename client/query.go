@@ -19,8 +19,20 @@ const (
 	ReasonUnknownTable = "UNKNOWN_TABLE"
 	// ReasonUnknownColumn: a table has no such column.
 	ReasonUnknownColumn = "UNKNOWN_COLUMN"
-	// ReasonNotAllowed: the statement, a function or a table in it is none that a query may use.
-	ReasonNotAllowed = "NOT_ALLOWED"
+	// ReasonStatementNotAllowed: the statement is none of those that read.
+	ReasonStatementNotAllowed = "STATEMENT_NOT_ALLOWED"
+	// ReasonNotOneStatement: there is more than one.
+	ReasonNotOneStatement = "NOT_ONE_STATEMENT"
+	// ReasonFunctionNotAllowed: a function in it does more than compute, or is not known.
+	ReasonFunctionNotAllowed = "FUNCTION_NOT_ALLOWED"
+	// ReasonTableNotAllowed: a table in it is no topic and no system table, such as one of another schema.
+	ReasonTableNotAllowed = "TABLE_NOT_ALLOWED"
+	// ReasonUnsupported: something else in it is not on the list of what a query may use.
+	ReasonUnsupported = "UNSUPPORTED"
+	// ReasonInvalidSQL: the statement is well formed, and wrong: its types do not fit, for example.
+	ReasonInvalidSQL = "INVALID_SQL"
+	// ReasonSQLError: it failed over the rows, as a cast does.
+	ReasonSQLError = "SQL_ERROR"
 	// ReasonResultTooLarge: the result has more rows than were asked for or the server allows.
 	ReasonResultTooLarge = "RESULT_TOO_LARGE"
 	// ReasonQueryMemory: the query needs more memory than it may take.

@@ -40,7 +40,7 @@ func TestTour(t *testing.T) {
 	root := t.TempDir()
 	binary := filepath.Join(root, "bin", "tidemark")
 	build := exec.CommandContext(t.Context(), "go", "build", "-o", binary, "../cmd/tidemark")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	build.Env = append(os.Environ(), "CGO_ENABLED=1")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build tidemark: %v\n%s", err, out)
 	}

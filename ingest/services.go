@@ -99,6 +99,9 @@ func NewServices(cfg ServicesConfig) (*Services, error) {
 // Names are the full names of the services, for reflection and health.
 func (s *Services) Names() []string { return append([]string(nil), s.names...) }
 
+// Paths are the patterns of plain HTTP.
+func (s *Services) Paths() []string { return []string{"/v1/topics/"} }
+
 // ServeHTTP serves everything.
 func (s *Services) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
 

@@ -42,9 +42,9 @@ and one TCP connection over loopback. They take about five seconds; --no-limits
 leaves them out. --data-dir says on which disk: name the server's, if it is here.`
 
 func newBenchCommand(a *app) *cobra.Command {
-	group := &cobra.Command{Use: "bench", Short: "Measure how fast records go in and come out"}
+	group := &cobra.Command{Use: "bench", Short: "Measure how fast records go in and come out, and how fast SQL is answered"}
 	commandGroup(group)
-	group.AddCommand(newBenchProduceCommand(a), newBenchConsumeCommand(a))
+	group.AddCommand(newBenchProduceCommand(a), newBenchConsumeCommand(a), newBenchQueryCommand(a))
 	return group
 }
 
@@ -139,8 +139,7 @@ func (r *benchReport) print(w io.Writer) error {
 		fmt.Fprintf(&b, "  server      %.0f MB resident\n", float64(r.ServerRSS)/1e6)
 	}
 	if l := r.Limits; l != nil {
-		fmt.Fprintf(&b, "this machine\n  disk        %.1f MB/s sequential write\n  fsync       %s\n  loopback    %.1f MB/s, one connection\n",
-			l.DiskWriteMBs, l.Fsync, l.LoopbackMBs)
+		b.WriteString(l.text())
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

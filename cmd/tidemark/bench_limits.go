@@ -23,6 +23,12 @@ type machineLimits struct {
 	LoopbackMBs  float64       `json:"loopback_mb_per_second"`   // one TCP connection, 64 KiB a write
 }
 
+// text is the limits for people, in lines.
+func (l *machineLimits) text() string {
+	return fmt.Sprintf("this machine\n  disk        %.1f MB/s sequential write\n  fsync       %s\n  loopback    %.1f MB/s, one connection\n",
+		l.DiskWriteMBs, l.Fsync, l.LoopbackMBs)
+}
+
 const (
 	limitFileBytes  = 256 << 20
 	limitFsyncCount = 200

@@ -16,7 +16,7 @@ import (
 const readyPatience = time.Minute
 
 func newDevCommand(a *app) *cobra.Command {
-	cfg := serverConfig{cluster: "dev", roles: []string{roleIngest}}
+	cfg := serverConfig{cluster: "dev", roles: []string{roleIngest, roleQuery}}
 	cmd := &cobra.Command{
 		Use:   "dev",
 		Short: "Run a whole Tidemark in one process, for development",

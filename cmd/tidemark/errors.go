@@ -58,6 +58,9 @@ func (a *app) classify(ctx context.Context, err error) *failure {
 
 // adviceFor gives the exit code and the next step for a reason of the server.
 func adviceFor(reason string, metadata map[string]string) (code int, next string) {
+	if code, next, ok := queryAdvice(reason, metadata); ok {
+		return code, next
+	}
 	switch reason {
 	case client.ReasonUnreachable:
 		return exitUnreachable, "is the server running? `tidemark dev` starts one; --server or TIDEMARK_SERVER says where it is"
@@ -88,4 +91,38 @@ func adviceFor(reason string, metadata map[string]string) (code int, next string
 		return exitFailed, "the server's log names the object and the place; the data there is not served"
 	}
 	return exitFailed, ""
+}
+
+// queryAdvice is adviceFor for the reasons of queries. For a mistake in the statement the server knows better what to do, such as the
+// nearest name.
+func queryAdvice(reason string, metadata map[string]string) (code int, next string, ok bool) {
+	switch reason {
+	case client.ReasonSyntax:
+		code, next = exitUsage, "one statement of DuckDB's SQL is wanted: SELECT, SHOW TABLES, DESCRIBE, SUMMARIZE or EXPLAIN"
+	case client.ReasonUnknownColumn:
+		code, next = exitUsage, "`tidemark sql 'DESCRIBE \"TABLE\"'` shows the columns of a table"
+	case client.ReasonStatementNotAllowed, client.ReasonNotOneStatement, client.ReasonFunctionNotAllowed, client.ReasonTableNotAllowed,
+		client.ReasonUnsupported, client.ReasonInvalidSQL:
+		code, next = exitUsage, "a query reads topics and system tables, and calls functions that touch nothing else"
+	case client.ReasonUnknownTable:
+		code, next = exitNotFound, "`tidemark sql 'SHOW TABLES'` shows the tables there are; a name with '.' or '-' needs double quotes"
+	case client.ReasonResultTooLarge:
+		code, next = exitFailed, "ask for less: add LIMIT, or let the query add up; --max-rows says how many rows may come"
+	case client.ReasonQueryMemory, client.ReasonQueryTempSpace:
+		code, next = exitFailed, "read less at once: fewer columns, a condition on _timestamp or _offset, or fewer groups"
+	case client.ReasonQueryTimeout:
+		code, next = exitFailed, "give it more time with --timeout, up to the server's limit, or let it read less"
+	case client.ReasonQueryCanceled:
+		code, next = exitFailed, "somebody ended it; ask again if you still want the answer"
+	case client.ReasonQueryQueueFull:
+		code, next = exitFailed, "too many queries wait: try again in a moment"
+	case client.ReasonNoSQLEngine:
+		code, next = exitFailed, "ask a node whose build has the engine: one that was made with CGO_ENABLED=1"
+	default:
+		return 0, "", false
+	}
+	if metadata["next"] != "" {
+		next = metadata["next"]
+	}
+	return code, next, true
 }

@@ -31,14 +31,18 @@ type fakeServer struct {
 	failAt   int                  // the record from which on all are refused; 0 for none
 	failWith error
 	opened   []producerOptions
+	asked    []*tidemarkv1.ExecuteRequest
+	slow     chan struct{} // gets a value when a query begins that waits for its client to go away
+	canceled chan struct{} // gets a value when it has
 }
 
 // newFakeServer returns the server and a client with its address and the server's producers and consumers.
 func newFakeServer(t *testing.T) (*fakeServer, func(environ ...string) *testApp) {
 	t.Helper()
-	s := &fakeServer{topics: map[string]*tidemarkv1.Topic{}, messages: map[string][]message{}}
+	s := &fakeServer{topics: map[string]*tidemarkv1.Topic{}, messages: map[string][]message{}, slow: make(chan struct{}, 1), canceled: make(chan struct{}, 1)}
 	mux := http.NewServeMux()
 	mux.Handle(tidemarkv1connect.NewTopicServiceHandler(s))
+	mux.Handle(tidemarkv1connect.NewQueryServiceHandler(s))
 	mux.HandleFunc("/metrics", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprint(w, "# TYPE process_resident_memory_bytes gauge\nprocess_resident_memory_bytes 1.23e+08\n")
 	})

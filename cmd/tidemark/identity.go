@@ -64,7 +64,9 @@ func openDataDir(fsys disk.FS, dir, holder string) (*dataDir, error) {
 	return d, nil
 }
 
-func (d *dataDir) path(name string) string { return path.Join(d.dir, name) }
+func (d *dataDir) path(names ...string) string {
+	return path.Join(append([]string{d.dir}, names...)...)
+}
 
 // close gives the directory free.
 func (d *dataDir) close() error { return d.lock.Close() }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 )
@@ -14,14 +15,27 @@ const (
 	outputTable = "table"
 	outputJSON  = "json"
 	outputCSV   = "csv"
+	// Only for results of SQL.
+	outputArrow   = "arrow"
+	outputParquet = "parquet"
 )
 
-func checkOutput(o string) error {
-	switch o {
-	case outputTable, outputJSON, outputCSV:
+// moreOutputs is the annotation of a command that takes other values of -o than table, json and csv: their names, with spaces
+// between.
+const moreOutputs = "outputs"
+
+// checkOutput refuses what a command does not print; more are the values of its moreOutputs.
+func checkOutput(o, more string) error {
+	all := append([]string{outputTable, outputJSON, outputCSV}, strings.Fields(more)...)
+	if slices.Contains(all, o) {
 		return nil
 	}
-	return usagef("use -o table, -o json or -o csv", "unknown output format %q", o)
+	last := len(all) - 1
+	next := "use -o " + strings.Join(all[:last], ", -o ") + " or -o " + all[last]
+	if o == outputArrow || o == outputParquet {
+		return usagef(next, "-o %s is for `tidemark sql` only", o)
+	}
+	return usagef(next, "unknown output format %q", o)
 }
 
 // view is one result in every shape that -o can ask for.

@@ -31,7 +31,7 @@ type app struct {
 
 	// Set by the persistent flags, through environment and file: see config.go.
 	server     string // base URL of the node to talk to
-	output     string // table, json or csv
+	output     string // table, json or csv; for sql also arrow or parquet
 	configFile string
 
 	// How commands get at records; those of package client unless a test says otherwise.
@@ -49,6 +49,7 @@ var commands = []func(*app) *cobra.Command{
 	newTopicCommand,
 	newProduceCommand,
 	newConsumeCommand,
+	newSQLCommand,
 	newBenchCommand,
 	newDoctorCommand,
 	newDevCommand,
@@ -104,7 +105,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 only a part was acknowledged,
 			if err := a.settings.apply(a, cmd); err != nil {
 				return err
 			}
-			if err := checkOutput(a.output); err != nil {
+			if err := checkOutput(a.output, cmd.Annotations[moreOutputs]); err != nil {
 				return err
 			}
 			a.started = true

@@ -63,9 +63,12 @@ type nodeProcess struct {
 	id        identity
 	telemetry *telemetry
 	server    *server
-	services  *ingest.Services
+	services  *ingest.Services // nil without the ingest role
 	late      *lateNode
+	asked     *lateQueries // nil without the query role
 	measures  *ingest.Telemetry
+	// interceptors see every call of the query service.
+	interceptors []connect.Interceptor
 
 	stop   context.CancelFunc
 	work   sync.WaitGroup
@@ -73,9 +76,11 @@ type nodeProcess struct {
 	failed chan error    // room for one: what ended us
 
 	// Written before opened is closed.
-	node  *ingest.Node
-	meta  *metadata
-	store tier.Store
+	node    *ingest.Node // nil without the ingest role
+	meta    *metadata
+	client  *meta.Client
+	store   tier.Store
+	queries *queryRole // nil without the query role, or when it could not be opened
 	// restored is closed when etcd has gone back in time.
 	restored <-chan struct{}
 
@@ -122,14 +127,27 @@ func openNode(ctx context.Context, cfg serverConfig, deps processDeps) (_ *nodeP
 	if interceptors, err = p.telemetry.interceptors(); err != nil {
 		return nil, err
 	}
-	p.services, err = ingest.NewServices(ingest.ServicesConfig{
-		Node: p.late, Clock: deps.clock, Logger: deps.logger, Telemetry: p.measures, Interceptors: interceptors,
-	})
-	if err != nil {
-		return nil, err
+	var services []drainable
+	ready := p.late.ready
+	if cfg.has(roleIngest) {
+		p.services, err = ingest.NewServices(ingest.ServicesConfig{
+			Node: p.late, Clock: deps.clock, Logger: deps.logger, Telemetry: p.measures, Interceptors: interceptors,
+		})
+		if err != nil {
+			return nil, err
+		}
+		services = append(services, p.services)
 	}
-	p.server = newServer(listener, p.services, serverOptions{
-		hosts: cfg.hosts(), metrics: p.telemetry.handler, ready: p.late.ready, alive: p.late.alive,
+	if cfg.has(roleQuery) {
+		p.asked = newLateQueries()
+		p.interceptors = interceptors
+		services = append(services, p.asked)
+		if !cfg.has(roleIngest) {
+			ready = p.asked.ready
+		}
+	}
+	p.server = newServer(listener, services, serverOptions{
+		hosts: cfg.hosts(), metrics: p.telemetry.handler, ready: ready, alive: p.late.alive,
 		logger: deps.logger, panicked: p.measures.RequestPanicked,
 	})
 
@@ -156,11 +174,15 @@ func (p *nodeProcess) URL() string { return p.server.URL() }
 // bring opens the node, however long that takes, and watches it.
 func (p *nodeProcess) bring(ctx context.Context) {
 	node, err := p.reach(ctx)
-	if err == nil {
+	if err == nil && node != nil {
 		p.node = node
 		p.late.arrive(node)
-	} else if ctx.Err() == nil {
-		p.late.waitFor(err) // before opened, or whoever waits for it would be told an older cause
+	}
+	if err == nil && p.asked != nil {
+		err = p.bringQueries()
+	}
+	if err != nil && ctx.Err() == nil {
+		p.waitFor(err) // before opened, or whoever waits for it would be told an older cause
 	}
 	close(p.opened)
 	switch {
@@ -170,8 +192,12 @@ func (p *nodeProcess) bring(ctx context.Context) {
 		p.failed <- err
 		return
 	}
+	var ended <-chan struct{}
+	if node != nil {
+		ended = node.Done()
+	}
 	select {
-	case <-node.Done():
+	case <-ended:
 		if cause := node.Err(); cause != nil {
 			p.failed <- stoppedByItself(cause)
 		}
@@ -207,7 +233,7 @@ func (p *nodeProcess) reach(ctx context.Context) (*ingest.Node, error) {
 		if !mayPass(err) {
 			return nil, err
 		}
-		if p.late.waitFor(err) {
+		if p.waitFor(err) {
 			p.deps.logger.Warn("waiting; the node starts by itself when this passes", "cause", oneLine(err.Error()))
 		}
 		timer := p.deps.clock.NewTimer(wait)
@@ -234,8 +260,16 @@ func mayPass(err error) bool {
 	return false
 }
 
+// waitFor tells callers what the process waits for; true when that is news.
+func (p *nodeProcess) waitFor(cause error) bool {
+	if p.asked != nil {
+		p.asked.waitFor(cause)
+	}
+	return p.late.waitFor(cause)
+}
+
 // try opens metadata store and object store, makes sure that data directory, etcd and store are of one cluster, and opens
-// the node.
+// the node; nil without the ingest role, which needs no object store.
 func (p *nodeProcess) try(ctx context.Context) (*ingest.Node, error) {
 	if p.meta == nil {
 		m, err := p.deps.connect(ctx, p.cfg, p.data, p.deps.logger)
@@ -271,6 +305,14 @@ func (p *nodeProcess) try(ctx context.Context) (*ingest.Node, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the cluster's identity from %s: %w", p.meta.where, err)
 	}
+	p.client = client
+	if !p.cfg.has(roleIngest) {
+		if err := p.joinCluster(info.ID); err != nil {
+			return nil, err
+		}
+		p.watchEtcd(ctx)
+		return nil, nil
+	}
 	storeCtx, cancel := context.WithTimeout(ctx, storeAttempt)
 	defer cancel()
 	if p.store == nil {
@@ -285,11 +327,8 @@ func (p *nodeProcess) try(ctx context.Context) (*ingest.Node, error) {
 		}
 		return nil, fmt.Errorf("use the object store %s: %w", p.cfg.storeURL(), err)
 	}
-	if p.id.cluster == "" {
-		if err := p.data.write(clusterFile, info.ID); err != nil {
-			return nil, err
-		}
-		p.id.cluster = info.ID
+	if err := p.joinCluster(info.ID); err != nil {
+		return nil, err
 	}
 	advertise := p.cfg.advertise
 	if advertise == "" {
@@ -304,9 +343,27 @@ func (p *nodeProcess) try(ctx context.Context) (*ingest.Node, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the node: %w", err)
 	}
+	p.watchEtcd(ctx)
+	return node, nil
+}
+
+// joinCluster writes into the data directory which cluster it belongs to, the first time.
+func (p *nodeProcess) joinCluster(id string) error {
+	if p.id.cluster != "" {
+		return nil
+	}
+	if err := p.data.write(clusterFile, id); err != nil {
+		return err
+	}
+	p.id.cluster = id
+	return nil
+}
+
+// watchEtcd remembers how far etcd has come, and notices when it goes back.
+func (p *nodeProcess) watchEtcd(ctx context.Context) {
+	client := p.client
 	p.restored = client.Restored()
 	p.work.Go(func() { p.keepSeen(ctx, client) })
-	return node, nil
 }
 
 // getenv reads the environment that the process was given.
@@ -326,10 +383,13 @@ func (p *nodeProcess) waitReady(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	if p.node == nil {
-		return p.late.ready()
+	if p.node != nil {
+		return p.node.WaitReady(ctx)
 	}
-	return p.node.WaitReady(ctx)
+	if !p.cfg.has(roleIngest) {
+		return p.asked.ready()
+	}
+	return p.late.ready()
 }
 
 // wait returns nil when ctx ends, or earlier the error that ended the process by itself.
@@ -360,9 +420,14 @@ func (p *nodeProcess) shutdown() error {
 	if err := within(callsPatience, p.server.close); err != nil {
 		p.deps.logger.Warn("some calls were cut off", "cause", err)
 	}
-	p.services.Close()
+	if p.services != nil {
+		p.services.Close()
+	}
 	p.stop()
 	p.work.Wait()
+	if p.queries != nil {
+		errs = append(errs, within(callsPatience, p.queries.close))
+	}
 	if p.node != nil {
 		if err := within(flushPatience, p.node.Close); err != nil && p.late.alive() == nil {
 			errs = append(errs, fmt.Errorf("close the node: %w", err))

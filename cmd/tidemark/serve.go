@@ -27,7 +27,7 @@ it goes on by itself.`,
 	f.StringVar(&cfg.store, "store", "", "object store: file:///PATH or s3://BUCKET/PREFIX (needed)")
 	f.StringVar(&cfg.s3Endpoint, "s3-endpoint", "", "`URL` of an S3 service other than Amazon's")
 	f.StringVar(&cfg.advertise, "advertise", "", "`URL` by which others reach this node; default is the address of --http")
-	f.StringSliceVar(&cfg.roles, "roles", []string{roleIngest}, "what this node does: ingest")
+	f.StringSliceVar(&cfg.roles, "roles", []string{roleIngest, roleQuery}, "what this process does: ingest, query, or both")
 	f.StringVar(&cfg.nodeID, "node-id", "", "`NAME` of this node; default is drawn once and kept in the data directory")
 	f.StringVar(&cfg.zone, "zone", "", "`NAME` of the availability zone")
 	f.StringVar(&cfg.cluster, "cluster", "default", "`NAME` of the cluster inside etcd")

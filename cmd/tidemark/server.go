@@ -40,6 +40,8 @@ type drainable interface {
 	http.Handler
 	// Names are the services for reflection and health.
 	Names() []string
+	// Paths are what it serves besides: patterns of plain HTTP.
+	Paths() []string
 	// Drain ends streams.
 	Drain()
 }
@@ -48,7 +50,7 @@ type drainable interface {
 type server struct {
 	listener net.Listener
 	http     *http.Server
-	services drainable
+	services []drainable
 	served   chan error
 }
 
@@ -63,7 +65,7 @@ type serverOptions struct {
 }
 
 // newServer serves on the listener at once; what the node cannot do yet is answered with why.
-func newServer(l net.Listener, services drainable, o serverOptions) *server {
+func newServer(l net.Listener, services []drainable, o serverOptions) *server {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true)
@@ -95,17 +97,22 @@ func newServer(l net.Listener, services drainable, o serverOptions) *server {
 	return s
 }
 
-func (s *server) routes(services drainable, o serverOptions) http.Handler {
+func (s *server) routes(services []drainable, o serverOptions) http.Handler {
 	mux := http.NewServeMux()
 	options := []connect.HandlerOption{
 		connect.WithReadMaxBytes(controlMessage),
 		connect.WithCompression("gzip", nil, nil),
 	}
-	names := services.Names()
-	for _, name := range names {
-		mux.Handle("/"+name+"/", services)
+	var names []string
+	for _, service := range services {
+		for _, name := range service.Names() {
+			names = append(names, name)
+			mux.Handle("/"+name+"/", service)
+		}
+		for _, path := range service.Paths() {
+			mux.Handle(path, service)
+		}
 	}
-	mux.Handle("/v1/", services)
 
 	known := append(slices.Clone(names), grpchealth.HealthV1ServiceName)
 	mux.Handle(grpchealth.NewHandler(healthChecker{names: known, ready: o.ready}, options...))
@@ -186,7 +193,9 @@ func (s *server) failed() <-chan error { return s.served }
 
 // close ends streams, lets calls finish as long as ctx allows, and cuts off the rest.
 func (s *server) close(ctx context.Context) error {
-	s.services.Drain()
+	for _, service := range s.services {
+		service.Drain()
+	}
 	if err := s.http.Shutdown(ctx); err != nil {
 		return errors.Join(fmt.Errorf("end HTTP calls: %w", err), s.http.Close())
 	}

@@ -27,6 +27,7 @@ type fakeServices struct {
 }
 
 func (*fakeServices) Names() []string { return []string{"tidemark.v1.TopicService"} }
+func (*fakeServices) Paths() []string { return []string{"/v1/"} }
 func (f *fakeServices) Drain()        { f.drained.Store(true) }
 
 type testServer struct {
@@ -70,7 +71,7 @@ func startTestServer(t *testing.T, handler http.HandlerFunc) *testServer {
 			return nil
 		}
 	}
-	ts.server = newServer(l, ts.services, serverOptions{
+	ts.server = newServer(l, []drainable{ts.services}, serverOptions{
 		hosts:    []string{"tidemark.example.com:8640"},
 		metrics:  http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "metric 1\n") }),
 		ready:    check(&ts.ready),

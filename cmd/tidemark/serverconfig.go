@@ -11,10 +11,21 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// roleIngest is the one role of this version; laterRoles are those that will come.
-const roleIngest = "ingest"
+// The roles of this version; laterRoles are those that will come.
+const (
+	roleIngest = "ingest"
+	roleQuery  = "query"
+)
 
-var laterRoles = []string{"compact", "query"}
+var laterRoles = []string{"compact"}
+
+// Defaults of the query role.
+const (
+	defaultTailMemory   = 512 << 20
+	defaultQueryMemory  = 1 << 30
+	defaultQuerySpace   = 16 << 30
+	defaultQueryTimeout = time.Minute
+)
 
 // Flush intervals by where objects go: a local store costs an fsync, S3 a request that is paid for.
 const (
@@ -45,6 +56,13 @@ type serverConfig struct {
 	cluster    string
 
 	flushInterval time.Duration // 0: by the store
+
+	// The query role.
+	tailMemory   byteSize      // of all topics together
+	queryMemory  byteSize      // of one query
+	querySpace   byteSize      // on disk: of one query, and of all topics together
+	queryTimeout time.Duration // of a query that asks for none
+	queriesBusy  int           // at once; 0: by the cores
 }
 
 // commonFlags are those of dev and serve alike.
@@ -55,7 +73,14 @@ func (c *serverConfig) commonFlags(a *app, cmd *cobra.Command) {
 	f.StringSliceVar(&c.allowHosts, "allow-host", nil, "`NAME` by which clients may call besides loopback names; may be repeated")
 	f.StringVar(&c.logLevel, "log-level", "info", "debug, info, warn or error")
 	f.DurationVar(&c.flushInterval, "flush-interval", 0, "how long an acknowledgement may wait for more batches of its object; default 10ms on a local store, 250ms on S3")
-	a.settings.register(cmd, f, "http", "insecure", "allow-host", "log-level", "flush-interval")
+	c.tailMemory, c.queryMemory, c.querySpace = defaultTailMemory, defaultQueryMemory, defaultQuerySpace
+	f.Var(&c.tailMemory, "tail-memory", "memory for the records of topics that are queried, all together; what is over it goes to disk")
+	f.Var(&c.queryMemory, "query-memory", "memory of one query beside the records it reads; what is over it goes to disk")
+	f.Var(&c.querySpace, "query-disk", "temporary disk space of one query, and of the records of all topics that are queried")
+	f.DurationVar(&c.queryTimeout, "query-timeout", defaultQueryTimeout, "how long a query takes at most when it does not say; it may ask for an hour")
+	f.IntVar(&c.queriesBusy, "queries", 0, "how many queries compute at once, the others wait; 0 is two for each processor")
+	a.settings.register(cmd, f, "http", "insecure", "allow-host", "log-level", "flush-interval",
+		"tail-memory", "query-memory", "query-disk", "query-timeout", "queries")
 }
 
 // check refuses what cannot be served before anything is opened.
@@ -80,15 +105,20 @@ func (c *serverConfig) check() error {
 	}
 	for _, role := range c.roles {
 		switch {
-		case role == roleIngest:
+		case role == roleIngest, role == roleQuery:
 		case slices.Contains(laterRoles, role):
-			return usagef("use --roles ingest", "role %s is not in this version", role)
+			return usagef("use --roles ingest,query", "role %s is not in this version", role)
 		default:
-			return usagef("use --roles ingest", "unknown role %q", role)
+			return usagef("use --roles ingest,query", "unknown role %q", role)
 		}
 	}
-	if !slices.Contains(c.roles, roleIngest) {
-		return usagef("use --roles ingest", "no role was given")
+	if len(c.roles) == 0 {
+		return usagef("use --roles ingest,query", "no role was given")
+	}
+	if c.has(roleQuery) {
+		if err := c.checkQueries(); err != nil {
+			return err
+		}
 	}
 	for _, e := range c.etcd {
 		if u, err := url.Parse(e); err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
@@ -106,6 +136,35 @@ func (c *serverConfig) check() error {
 		}
 	}
 	return checkName("--cluster", c.cluster)
+}
+
+// has tells whether this process has a role.
+func (c *serverConfig) has(role string) bool { return slices.Contains(c.roles, role) }
+
+// Least sizes with which queries can work at all.
+const (
+	leastTailMemory  = 16 << 20
+	leastQueryMemory = 32 << 20
+	leastQuerySpace  = 64 << 20
+)
+
+func (c *serverConfig) checkQueries() error {
+	for _, s := range []struct {
+		flag  string
+		value byteSize
+		least byteSize
+	}{{"--tail-memory", c.tailMemory, leastTailMemory}, {"--query-memory", c.queryMemory, leastQueryMemory}, {"--query-disk", c.querySpace, leastQuerySpace}} {
+		if s.value < s.least {
+			return usagef("use "+s.least.String()+" or more", "%s %s is too little", s.flag, s.value.String())
+		}
+	}
+	if c.queryTimeout <= 0 || c.queryTimeout > time.Hour {
+		return usagef("use 1s to 1h", "query timeout %s is out of range", c.queryTimeout)
+	}
+	if c.queriesBusy < 0 || c.queriesBusy > 1000 {
+		return usagef("use 1 to 1000, or 0", "--queries %d is out of range", c.queriesBusy)
+	}
+	return nil
 }
 
 // checkName holds names to what a key in etcd and an object's name can carry.

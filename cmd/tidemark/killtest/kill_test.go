@@ -18,6 +18,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/apache/arrow/go/v17/arrow/array"
+
 	"github.com/tidemark-io/tidemark/client"
 	"github.com/tidemark-io/tidemark/clock"
 	"github.com/tidemark-io/tidemark/record"
@@ -50,7 +52,7 @@ func build(t *testing.T) string {
 	t.Helper()
 	out := filepath.Join(t.TempDir(), "tidemark")
 	cmd := exec.Command("go", "build", "-o", out, "github.com/tidemark-io/tidemark/cmd/tidemark")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=1") // with SQL
 	if text, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, text)
 	}
@@ -159,13 +161,17 @@ func killAgainAndAgain(t *testing.T, binary, durability string, kills int) {
 	var work sync.WaitGroup
 	work.Go(func() { produced = produceForEver(producing, t, producer, known) })
 
+	agreed := 0
 	for n := range kills {
 		wait := time.Duration(50+random.IntN(1000)) * time.Millisecond
 		pause(wait) // the process lives this long
 		s.kill()
 		before := known.snapshot()
 		s.start()
-		check(ctx, t, c, before, 0, fmt.Sprintf("after kill %d, %v after the start", n+1, wait))
+		when := fmt.Sprintf("after kill %d, %v after the start", n+1, wait)
+		said := count(ctx, t, c, before, when)
+		check(ctx, t, c, before, 0, said, when)
+		agreed++
 	}
 	stopProducing()
 	work.Wait()
@@ -182,8 +188,13 @@ func killAgainAndAgain(t *testing.T, binary, durability string, kills int) {
 	if uint64(len(all)) != produced {
 		t.Fatalf("%d of %d records were acknowledged", len(all), produced)
 	}
-	check(ctx, t, c, all, produced, "at the end")
-	t.Logf("durability=%s: %d kills, %d records acknowledged, each there once, in order", durability, kills, produced)
+	said := count(ctx, t, c, all, "at the end")
+	check(ctx, t, c, all, produced, said, "at the end")
+	if said.records != int64(produced) {
+		t.Fatalf("at the end: SQL counts %d records, %d were produced", said.records, produced)
+	}
+	t.Logf("durability=%s: %d kills, %d records acknowledged, each there once, in order; SQL counted what consume returns, %d of %d",
+		durability, kills, produced, agreed, kills)
 }
 
 func freeAddress(t *testing.T) string {
@@ -234,9 +245,44 @@ func (a *acked) snapshot() map[uint64]place {
 	return out
 }
 
+// counted is what SQL says about the log, up to a position.
+type counted struct {
+	records  int64
+	position map[int32]int64
+}
+
+// count asks by SQL how many records there are. The answer covers everything that was acknowledged before.
+func count(ctx context.Context, t *testing.T, c *client.Client, before map[uint64]place, when string) counted {
+	t.Helper()
+	rows, err := c.Query(ctx, "SELECT count(*) FROM kill", client.QueryOptions{})
+	if err != nil {
+		t.Fatalf("%s: query: %v", when, err)
+	}
+	defer rows.Close()
+	rec, err := rows.Next()
+	if err != nil {
+		t.Fatalf("%s: query: %v", when, err)
+	}
+	defer rec.Release()
+	out := counted{records: rec.Column(0).(*array.Int64).Value(0)}
+	if _, err := rows.Next(); !errors.Is(err, io.EOF) {
+		t.Fatalf("%s: query: %v after its only row", when, err)
+	}
+	if len(rows.Position()) != 1 || len(rows.Position()[0].Offsets) != partitions {
+		t.Fatalf("%s: the query's position is %v", when, rows.Position())
+	}
+	out.position = rows.Position()[0].Offsets
+	for number, at := range before {
+		if at.offset >= out.position[at.partition] {
+			t.Fatalf("%s: record %d was acknowledged at %+v before the query, which covers %v", when, number, at, rows.Position()[0])
+		}
+	}
+	return out
+}
+
 // check reads everything and compares it with what was acknowledged: once, at that offset, in order. With total > 0 the log
-// holds the records 0 to total-1 and nothing else.
-func check(ctx context.Context, t *testing.T, c *client.Client, want map[uint64]place, total uint64, when string) {
+// holds the records 0 to total-1 and nothing else. What SQL counted is what is read up to the same position.
+func check(ctx context.Context, t *testing.T, c *client.Client, want map[uint64]place, total uint64, said counted, when string) {
 	t.Helper()
 	consumer, err := c.NewConsumer("kill", client.ConsumerConfig{UntilEnd: true})
 	if err != nil {
@@ -246,6 +292,7 @@ func check(ctx context.Context, t *testing.T, c *client.Client, want map[uint64]
 	found := make(map[uint64]place)
 	var next [partitions]int64
 	last := [partitions]int64{-1, -1, -1, -1}
+	var covered int64
 	for {
 		batches, err := consumer.Poll(ctx)
 		if errors.Is(err, io.EOF) {
@@ -263,6 +310,9 @@ func check(ctx context.Context, t *testing.T, c *client.Client, want map[uint64]
 				t.Fatalf("%s: partition %d goes from offset %d to %d", when, p, next[p]-1, r.Offset)
 			}
 			next[p]++
+			if r.Offset < said.position[p] {
+				covered++
+			}
 			number := binary.BigEndian.Uint64(r.Value)
 			if before, twice := found[number]; twice {
 				t.Fatalf("%s: record %d is in the log twice: at %+v and at partition %d offset %d", when, number, before, p, r.Offset)
@@ -282,6 +332,9 @@ func check(ctx context.Context, t *testing.T, c *client.Client, want map[uint64]
 		if got != at {
 			t.Fatalf("%s: record %d was acknowledged at %+v and is at %+v", when, number, at, got)
 		}
+	}
+	if covered != said.records {
+		t.Fatalf("%s: SQL counts %d records up to %v, consume returns %d", when, said.records, said.position, covered)
 	}
 	if total > 0 && uint64(len(found)) != total {
 		t.Fatalf("%s: the log has %d records, %d were produced", when, len(found), total)

@@ -1,0 +1,234 @@
+//go:build cgo
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/apache/arrow/go/v17/arrow/array"
+
+	"github.com/tidemark-io/tidemark/client"
+	"github.com/tidemark-io/tidemark/clock"
+	"github.com/tidemark-io/tidemark/meta"
+	"github.com/tidemark-io/tidemark/meta/metafake"
+	"github.com/tidemark-io/tidemark/record"
+)
+
+// queryConfig has both roles.
+func queryConfig(dir string) serverConfig {
+	c := devConfig(dir)
+	c.roles = []string{roleIngest, roleQuery}
+	c.tailMemory, c.queryMemory, c.querySpace, c.queryTimeout = 64<<20, 256<<20, 1<<30, time.Minute
+	return c
+}
+
+// count asks one process how many rows a topic has, and how many of them a condition holds for.
+func count(t *testing.T, server, sql string, o client.QueryOptions) (rows int64, position []client.Position) {
+	t.Helper()
+	c, err := client.New(client.Config{Server: server})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	answer, err := c.Query(t.Context(), sql, o)
+	if err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+	defer answer.Close()
+	for {
+		rec, err := answer.Next()
+		if errors.Is(err, io.EOF) {
+			return rows, answer.Position()
+		}
+		if err != nil {
+			t.Fatalf("%s: %v", sql, err)
+		}
+		rows += rec.Column(0).(*array.Int64).Value(0)
+		rec.Release()
+	}
+}
+
+func produceTo(t *testing.T, server, topic string, values ...string) client.Position {
+	t.Helper()
+	c, err := client.New(client.Config{Server: server})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	p, err := c.NewProducer(client.ProducerConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range values {
+		if _, err := p.ProduceSync(t.Context(), topic, record.Record{Value: []byte(v)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	position := client.Position{Topic: topic, Offsets: p.Position(topic)}
+	if err := p.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return position
+}
+
+func createTopic(t *testing.T, server, name string, partitions int32, config map[string]string) {
+	t.Helper()
+	c, err := client.New(client.Config{Server: server})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, _, err := c.CreateTopic(t.Context(), name, partitions, config, false); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// What was acknowledged is in the next answer, whatever the topic's durability and however small the wait between the two; also after a
+// restart, and after the topic was made anew under the same name.
+func TestAcknowledgedIsAnswered(t *testing.T) {
+	dir := t.TempDir()
+	p, err := openNode(t.Context(), queryConfig(dir), testDeps(io.Discard))
+	if err != nil {
+		t.Fatal(err)
+	}
+	waitNode(t, p)
+	for _, durability := range []string{"object", "disk"} {
+		createTopic(t, p.URL(), durability, 3, map[string]string{"durability": durability})
+		for n := range 30 {
+			position := produceTo(t, p.URL(), durability, fmt.Sprintf(`{"n":%d}`, n))
+			got, covered := count(t, p.URL(), "SELECT count(*) FROM "+durability+" WHERE n IS NOT NULL", client.QueryOptions{})
+			if got != int64(n+1) || len(covered) != 1 {
+				t.Fatalf("%s: %d records were acknowledged, up to %s, and %d are in the answer, which covers %v", durability, n+1, position, got, covered)
+			}
+			for partition, offset := range position.Offsets {
+				if covered[0].Offsets[partition] < offset {
+					t.Errorf("%s: the answer covers %v, acknowledged was %s", durability, covered, position)
+				}
+			}
+		}
+	}
+	if err := p.close(); err != nil {
+		t.Fatal(err)
+	}
+	p = startNode(t, queryConfig(dir), testDeps(io.Discard))
+	waitNode(t, p)
+	for _, topic := range []string{"object", "disk"} {
+		if got, _ := count(t, p.URL(), "SELECT count(*) FROM "+topic, client.QueryOptions{}); got != 30 {
+			t.Errorf("after a restart %s has %d rows", topic, got)
+		}
+	}
+	c, err := client.New(client.Config{Server: p.URL()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.DeleteTopic(t.Context(), "object"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Query(t.Context(), "SELECT * FROM object", client.QueryOptions{}); !client.IsNotFound(err) && !strings.Contains(fmt.Sprint(err), "no table") {
+		t.Errorf("a deleted topic: %v", err)
+	}
+	createTopic(t, p.URL(), "object", 1, nil)
+	produceTo(t, p.URL(), "object", `{"m":"new"}`)
+	if got, _ := count(t, p.URL(), "SELECT count(*) FROM object WHERE m = 'new'", client.QueryOptions{}); got != 1 {
+		t.Errorf("a topic made anew has %d rows", got)
+	}
+}
+
+// A process with the role query alone answers from the log of another, finds it through etcd, also when it has moved, and takes
+// nothing but queries.
+func TestQueryProcessOfItsOwn(t *testing.T) {
+	kv := metafake.New(metafake.Config{Clock: clock.System()})
+	deps := testDeps(io.Discard)
+	deps.connect = func(context.Context, serverConfig, *dataDir, *slog.Logger) (metadata, error) {
+		return metadata{kv: kv, where: "etcd of the test", close: func() error { return nil }}, nil
+	}
+	dir := t.TempDir()
+	logConfig := devConfig(dir)
+	p, err := openNode(t.Context(), logConfig, deps)
+	if err != nil {
+		t.Fatal(err)
+	}
+	waitNode(t, p)
+	createTopic(t, p.URL(), "orders", 2, nil)
+	position := produceTo(t, p.URL(), "orders", `{"n":1}`, `{"n":2}`)
+
+	queryOnly := queryConfig(t.TempDir())
+	queryOnly.roles = []string{roleQuery}
+	q := startNode(t, queryOnly, deps)
+	waitNode(t, q)
+	if status, body := httpGet(t, q.URL()+"/readyz"); status != http.StatusOK {
+		t.Errorf("/readyz: %d %s", status, body)
+	}
+	if got, _ := count(t, q.URL(), "SELECT count(*) FROM orders WHERE n > 0", client.QueryOptions{AtLeast: []client.Position{position}}); got != 2 {
+		t.Errorf("%d rows", got)
+	}
+	if status, _ := httpPost(t, q.URL()+"/v1/topics/orders/records", `{"n":3}`); status != http.StatusNotFound {
+		t.Errorf("a query process took a record: %d", status)
+	}
+	if status, _ := httpPost(t, p.URL()+"/v1/sql", `SELECT 1`); status != http.StatusNotFound {
+		t.Errorf("a log process answered a query: %d", status)
+	}
+	// The log's process ends, and comes back on another port.
+	if err := p.close(); err != nil {
+		t.Fatal(err)
+	}
+	p = startNode(t, logConfig, deps)
+	waitNode(t, p)
+	produceTo(t, p.URL(), "orders", `{"n":3}`)
+	if got, _ := count(t, q.URL(), "SELECT count(*) FROM orders WHERE n > 0", client.QueryOptions{}); got != 3 {
+		t.Errorf("after the log came back: %d rows", got)
+	}
+}
+
+func TestIngestNodesAreFound(t *testing.T) {
+	var asked int
+	list := []meta.NodeInfo{{ID: "q", HTTP: "http://q:1", Roles: []string{roleQuery}}, {ID: "n", HTTP: "http://n:2", Roles: []string{roleIngest, roleQuery}}}
+	var called []string
+	fail := false
+	n := &ingestNodes{clock: clock.System(), list: func(context.Context) ([]meta.NodeInfo, error) { asked++; return list, nil }, next: roundTripper(func(r *http.Request) (*http.Response, error) {
+		called = append(called, r.URL.String())
+		if fail {
+			return nil, errors.New("nobody there")
+		}
+		return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody}, nil
+	})}
+	call := func() error {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://log/x", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response, err := n.RoundTrip(r)
+		if err == nil {
+			response.Body.Close()
+		}
+		return err
+	}
+	if err := errors.Join(call(), call()); err != nil || asked != 1 || called[1] != "http://n:2/x" {
+		t.Errorf("%v, asked %d times, called %v", err, asked, called)
+	}
+	fail = true
+	if call() == nil {
+		t.Error("a failed request is no error")
+	}
+	list, fail = []meta.NodeInfo{{ID: "m", HTTP: "http://m:3", Roles: []string{roleIngest}}}, false
+	if err := call(); err != nil || asked != 2 || called[len(called)-1] != "http://m:3/x" {
+		t.Errorf("after a failure: %v, asked %d times, called %v", err, asked, called)
+	}
+	list, n.at = nil, nil
+	if err := call(); err == nil || !strings.Contains(err.Error(), "no node with the role ingest is alive") {
+		t.Errorf("nobody: %v", err)
+	}
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
