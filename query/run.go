@@ -219,7 +219,6 @@ func (q *query) run(ctx context.Context, cancel context.CancelCauseFunc, began t
 	if err := q.sink.started(q.entry.id, p.covers, schema); err != nil {
 		return err
 	}
-	q.entry.set(stateStreaming)
 	if err := q.stream(ctx, result, schema, p.failed); err != nil {
 		return err
 	}

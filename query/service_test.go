@@ -492,7 +492,7 @@ func TestTimeIsOver(t *testing.T) {
 	c.advance(time.Second)
 	err := <-done
 	wantReason(t, err, ReasonTimeout)
-	if !strings.Contains(err.Error(), "streaming") {
+	if !strings.Contains(err.Error(), "running") {
 		t.Error("it does not say what it was at:", err)
 	}
 	// Waiting counts: for the log, and in the queue.

@@ -108,6 +108,9 @@ func (q *query) stream(ctx context.Context, result Result, schema *arrow.Schema,
 				flush.Reset(wait)
 			}
 			rows := q.entry.rows.Add(rec.NumRows())
+			if rows == rec.NumRows() {
+				q.entry.set(stateStreaming)
+			}
 			b.add(rec)
 			if limit := q.request.maxRows; limit > 0 && rows > limit {
 				return errorf(ReasonResultTooLarge, "the result has more than %d rows; add LIMIT, filter more, or allow more rows", limit)

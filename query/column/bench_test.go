@@ -5,7 +5,7 @@ import (
 	"math/rand/v2"
 	"testing"
 
-	"github.com/apache/arrow/go/v17/arrow/memory/mallocator"
+	"github.com/apache/arrow/go/v17/arrow/memory"
 
 	"github.com/tidemark-io/tidemark/record"
 )
@@ -32,7 +32,7 @@ func orders(n int) []record.Record {
 
 // BenchmarkDecode appends and shreds records one core's worth.
 func BenchmarkDecode(b *testing.B) {
-	mem := mallocator.NewMallocator()
+	mem := memory.NewGoAllocator()
 	recs := orders(MaxRows)
 	rows := NewRows(mem, 0)
 	schema := Empty

@@ -9,7 +9,6 @@ import (
 
 	"github.com/apache/arrow/go/v17/arrow/array"
 	"github.com/apache/arrow/go/v17/arrow/memory"
-	"github.com/apache/arrow/go/v17/arrow/memory/mallocator"
 
 	"github.com/tidemark-io/tidemark/record"
 )
@@ -73,7 +72,7 @@ func TestRows(t *testing.T) {
 }
 
 func TestRowsAreFull(t *testing.T) {
-	mem := mallocator.NewMallocator()
+	mem := memory.NewCheckedAllocator(memory.NewGoAllocator())
 	rows := NewRows(mem, 0)
 	for i := range MaxRows {
 		if rows.Full() {
@@ -96,14 +95,14 @@ func TestRowsAreFull(t *testing.T) {
 		t.Fatal("not full with 4 MiB")
 	}
 	raw := rows.Take()
-	if raw.Bytes() != mem.AllocatedBytes() || rows.Full() {
-		t.Errorf("the records count %d bytes, the allocator has %d", raw.Bytes(), mem.AllocatedBytes())
+	if raw.Bytes() != int64(mem.CurrentAlloc()) || rows.Full() {
+		t.Errorf("the records count %d bytes, the allocator has %d", raw.Bytes(), int64(mem.CurrentAlloc()))
 	}
 	raw.Release()
 	rows.Append(record.Record{Offset: 9, Value: value})
 	rows.Release()
-	if mem.AllocatedBytes() != 0 {
-		t.Errorf("%d bytes are not released", mem.AllocatedBytes())
+	if mem.CurrentAlloc() != 0 {
+		t.Errorf("%d bytes are not released", mem.CurrentAlloc())
 	}
 }
 

@@ -12,7 +12,6 @@ import (
 
 	"github.com/apache/arrow/go/v17/arrow"
 	"github.com/apache/arrow/go/v17/arrow/array"
-	"github.com/apache/arrow/go/v17/arrow/memory/mallocator"
 
 	"github.com/tidemark-io/tidemark/query"
 )
@@ -82,7 +81,7 @@ func (s *memoryScan) Close() { s.table.closed.Add(1) }
 // build makes a table; fill appends one row to the builder. Memory is C's, and none may be left at the end of the test.
 func build(tb testing.TB, schema *arrow.Schema, rows, perRecord int, fill func(b *array.RecordBuilder, row int)) *memoryTable {
 	tb.Helper()
-	mem := mallocator.NewMallocator()
+	mem := &cMemory{}
 	table := &memoryTable{schema: schema}
 	b := array.NewRecordBuilder(mem, schema)
 	defer b.Release()
