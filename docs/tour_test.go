@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -135,15 +136,33 @@ func freeAddress(t *testing.T) string {
 
 type server struct {
 	cmd  *exec.Cmd
-	log  *bytes.Buffer // read after exited only
+	log  *output
 	done chan struct{} // closed when the process has gone
 	err  error         // of the process, after done
 }
 
-// startServer starts what `make run` does and returns when it is ready.
+// output is what a process prints, readable while it does.
+type output struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.String()
+}
+
+// startServer starts what `make run` does and returns when its banner is there, as a reader would wait for it.
 func startServer(t *testing.T, binary, data, address string) *server {
 	t.Helper()
-	s := &server{log: new(bytes.Buffer), done: make(chan struct{})}
+	s := &server{log: new(output), done: make(chan struct{})}
 	s.cmd = exec.Command(binary, "dev", "--demo", "--data-dir", data, "--http", address, "--kafka", "off")
 	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
 	if err := s.cmd.Start(); err != nil {
@@ -157,14 +176,14 @@ func startServer(t *testing.T, binary, data, address string) *server {
 		_ = s.cmd.Process.Kill() // an error says that it has gone already
 		<-s.done
 		if t.Failed() {
-			t.Logf("the server said:\n%s", tail(s.log.Bytes(), 40))
+			t.Logf("the server said:\n%s", tail([]byte(s.log.String()), 40))
 		}
 	})
 	deadline := clock.System().NewTimer(time.Minute)
 	defer deadline.Stop()
 	poll := clock.System().NewTimer(0)
 	defer poll.Stop()
-	for !ready(t, address) {
+	for !strings.Contains(s.log.String(), "Ctrl-C stops") || !ready(t, address) {
 		select {
 		case <-s.done:
 			t.Fatalf("the server ended while starting: %v", s.err)

@@ -15,20 +15,28 @@ import (
 // demoPace is how often something happens in the shop: with about five records each time, some 250 records a second.
 const demoPace = 20 * time.Millisecond
 
-// demoPatience bounds the last flush of the demo.
-const demoPatience = 5 * time.Second
+const (
+	// demoPatience bounds the last flush of the demo.
+	demoPatience = 5 * time.Second
+	// demoPast is how many moments the shop has behind it when it is seen for the first time: half a minute, some 7,000 records.
+	demoPast = 1500
+)
 
-// runDemo makes the demo's topics and writes to them through the public API, as any program would, until ctx ends.
-func runDemo(ctx context.Context, server string, c clock.Clock, logger *slog.Logger) (err error) {
+// runDemo makes the demo's topics and writes to them through the public API, as any program would, until ctx ends. begun is called
+// once, when there is something to see.
+func runDemo(ctx context.Context, server string, c clock.Clock, logger *slog.Logger, begun func()) (err error) {
 	cl, err := client.New(client.Config{Server: server, Clock: c, Logger: logger})
 	if err != nil {
 		return fmt.Errorf("start the demo: %w", err)
 	}
 	defer cl.Close()
+	fresh := false
 	for topic, partitions := range map[string]int32{demoOrders: 4, demoAccessLog: 4} {
-		if _, _, err := cl.CreateTopic(ctx, topic, partitions, nil, true); err != nil {
+		_, created, err := cl.CreateTopic(ctx, topic, partitions, nil, true)
+		if err != nil {
 			return fmt.Errorf("make topic %s: %w", topic, err)
 		}
+		fresh = fresh || created
 	}
 	producer, err := cl.NewProducer(client.ProducerConfig{Linger: demoPace})
 	if err != nil {
@@ -42,6 +50,27 @@ func runDemo(ctx context.Context, server string, c clock.Clock, logger *slog.Log
 
 	trouble := demoTrouble{logger: logger}
 	shop := newDemoShop(demoSeed)
+	happens := func(now time.Time) error {
+		for _, r := range shop.tick(now) {
+			err := producer.Produce(ctx, r.topic, record.Record{Key: r.key, Value: r.value, Timestamp: r.timestamp}, trouble.answered)
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			trouble.note(err)
+		}
+		return nil
+	}
+	if fresh {
+		for n := range demoPast {
+			if err := happens(c.Now().Add(time.Duration(n-demoPast) * demoPace)); err != nil {
+				return err
+			}
+		}
+		if err := producer.Flush(ctx); err != nil {
+			return err
+		}
+	}
+	begun()
 	timer := c.NewTimer(demoPace)
 	defer timer.Stop()
 	for {
@@ -49,12 +78,8 @@ func runDemo(ctx context.Context, server string, c clock.Clock, logger *slog.Log
 		case <-ctx.Done():
 			return ctx.Err()
 		case now := <-timer.C():
-			for _, r := range shop.tick(now) {
-				err := producer.Produce(ctx, r.topic, record.Record{Key: r.key, Value: r.value, Timestamp: r.timestamp}, trouble.answered)
-				if ctx.Err() != nil {
-					return ctx.Err()
-				}
-				trouble.note(err)
+			if err := happens(now); err != nil {
+				return err
 			}
 			timer.Reset(demoPace)
 		}

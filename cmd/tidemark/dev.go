@@ -70,19 +70,32 @@ func (a *app) serveDev(ctx context.Context, p *nodeProcess) error {
 		}
 		return err
 	}
-	if err := writeBanner(a.stdout, p); err != nil {
-		return err
-	}
 	if !p.cfg.demo {
+		if err := writeBanner(a.stdout, p); err != nil {
+			return err
+		}
 		return p.wait(ctx)
 	}
 	running, stop := context.WithCancel(ctx)
 	defer stop()
-	ended := make(chan error, 1)
-	go func() { ended <- runDemo(running, p.URL(), a.clock, p.deps.logger) }()
-	err := p.wait(ctx)
+	begun, ended := make(chan struct{}), make(chan error, 1)
+	go func() { ended <- runDemo(running, p.URL(), a.clock, p.deps.logger, func() { close(begun) }) }()
+	// What the banner invites to is there when it is printed.
+	var err, demoErr error
+	select {
+	case <-begun:
+	case demoErr = <-ended:
+		ended <- demoErr
+	case <-ctx.Done():
+	}
+	if ctx.Err() == nil {
+		err = writeBanner(a.stdout, p)
+	}
+	if err == nil {
+		err = p.wait(ctx)
+	}
 	stop()
-	if demoErr := <-ended; demoErr != nil && !errors.Is(demoErr, context.Canceled) {
+	if demoErr = <-ended; demoErr != nil && !errors.Is(demoErr, context.Canceled) {
 		p.deps.logger.Warn("the demo ended", "cause", demoErr)
 	}
 	return err
