@@ -25,8 +25,12 @@
 //
 // # What may be run
 //
-// Anything that is handed in: what users may write is decided in package sandbox, before. The instance's settings are the
-// second fence: enable_external_access=false, no extensions, lock_configuration=true, and limits of memory and temporary space.
+// Anything that is handed in: what users may write is decided in package sandbox, before. The instance's settings are the second
+// fence: enable_external_access=false, no extensions, lock_configuration=true, and limits of memory and temporary space.
+//
+// Those limits know what DuckDB's buffers hold, not what a scalar function makes on the way, and an interrupt is seen between two
+// vectors. So functions that make much of little are bounded (bounds.go). A statement can still build a great text out of smaller
+// ones, as by doubling one in a recursion; it takes memory beyond the limit then, until it ends or its time is over.
 //
 // # Without cgo
 //

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -323,6 +324,34 @@ func TestTemporaryFilesAreEachStatementsOwn(t *testing.T) {
 	}
 }
 
+// What one call makes has a bound, and below it functions are what they were.
+func TestMadeValuesAreBounded(t *testing.T) {
+	e := open(t, Config{Memory: 64 << 20})
+	for sql, want := range map[string]string{
+		`SELECT repeat('ab', 3), length(repeat('x', 65536)), repeat([1, 2], 2), repeat(repeat('x', 60000), 1) = repeat('x', 60000), repeat(NULL, 2), repeat('x', NULL)`:                                  "ababab|65536|[1,2,1,2]|true|(null)|(null)",
+		`SELECT lpad('7', 3, '0'), rpad('7', 3, '0'), lpad('abc', 2, 'x'), lpad(NULL, 2, 'x')`:                                                                                                           "007|700|ab|(null)",
+		`SELECT list_resize([1], 3), list_resize([1], 3, 7), array_resize([1, 2], 1)`:                                                                                                                    `[1,null,null]|[1,7,7]|[1]`,
+		`SELECT range(3), range(2, 5), range(1, 10, 4), generate_series(1, 3), range(5, 1, -2), len(range(x)) FROM range(3) t(x) WHERE x = 2`:                                                            `[0,1,2]|[2,3,4]|[1,5,9]|[1,2,3]|[5,3]|2`,
+		`SELECT len(range(TIMESTAMP '2026-01-01', TIMESTAMP '2026-02-01', INTERVAL 1 HOUR)), len(generate_series(TIMESTAMPTZ '2026-01-01 00:00:00+00', TIMESTAMPTZ '2026-01-02 00:00:00+00', INTERVAL 1 DAY))`: "744|2",
+		`SELECT count(*), sum(range) FROM range(100000)`: "100000|4999950000",
+		`SELECT bitstring('1', 4)::VARCHAR`:              "0001",
+	} {
+		same(t, sql, all(t, e, sql), want)
+	}
+	for _, sql := range []string{
+		`SELECT repeat('x', 70000)`, `SELECT repeat(repeat('x', 60000), 2)`, `SELECT lpad('x', 2000000000, 'y')`, `SELECT rpad('x', 70000, 'y')`,
+		`SELECT list_resize([1], 400000000)`, `SELECT array_resize([1], 20000, 1)`, `SELECT len(range(150000000))`, `SELECT range(1, 150000000)`,
+		`SELECT generate_series(1, 150000000, 2)`, `SELECT range(150000000, 1, -1)`, `SELECT len(range(TIMESTAMP '2026-01-01', TIMESTAMP '2027-01-01', INTERVAL 1 SECOND))`,
+		`SELECT len(generate_series(TIMESTAMPTZ '2026-01-01 00:00:00+00', TIMESTAMPTZ '2027-01-01 00:00:00+00', INTERVAL 1 MICROSECOND))`,
+		`SELECT repeat('x', n) FROM (VALUES (1), (1000000000)) t(n)`, `SELECT bitstring('1', 2000000000)::VARCHAR`,
+	} {
+		_, err := run(t.Context(), e, sql)
+		if s, ok := errors.AsType[*query.StatementError](err); !ok || !strings.Contains(s.Message, "that is made may have") {
+			t.Errorf("%s: %v", sql, err)
+		}
+	}
+}
+
 // A table whose rows come slowly, as from a disk: the statement ends within moments of its context, wherever it is.
 func TestCancelMidScan(t *testing.T) {
 	e := open(t, Config{Threads: 2})
@@ -359,6 +388,32 @@ func TestCancelMidScan(t *testing.T) {
 	if _, err := run(done, e, `SELECT 1`); !errors.Is(err, context.Canceled) {
 		t.Errorf("ended before it began: %v", err)
 	}
+}
+
+// Many statements whose contexts end at the moment when they are closed: nobody interrupts a connection that is gone.
+func TestContextsEndWithClose(t *testing.T) {
+	e := open(t, Config{Threads: 1, Ready: -1})
+	table := build(t, simple, 50, 50, simpleRow)
+	var rounds sync.WaitGroup
+	for range 8 {
+		rounds.Go(func() {
+			for range 15 {
+				ctx, cancel := context.WithCancel(t.Context())
+				r, err := e.Start(ctx, query.Statement{SQL: `SELECT a.s FROM tidemark_scan(0) a, range(1000000)`, Tables: []query.Table{table}})
+				if err != nil {
+					t.Error(err)
+					cancel()
+					return
+				}
+				if rec, err := r.Next(ctx); err == nil {
+					rec.Release()
+				}
+				cancel()
+				r.Close()
+			}
+		})
+	}
+	rounds.Wait()
 }
 
 func TestTablesFailByTheirOwnError(t *testing.T) {

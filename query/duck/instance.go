@@ -56,13 +56,13 @@ func newInstance(cfg Config) (_ *instance, err error) {
 	if mapping.Connect(i.db, &i.conn) != mapping.StateSuccess {
 		return nil, errors.New("connect to DuckDB: it refuses")
 	}
-	for _, s := range []string{
+	for _, s := range append(bounds(),
 		// Among the settings above DuckDB would take it, show it, and not obey it.
 		fmt.Sprintf("SET max_temp_directory_size='%dB'", cfg.TempBytes),
 		"SET TimeZone='UTC'",
 		"SET errors_as_json=true",
 		"SET lock_configuration=true",
-	} {
+	) {
 		if err := i.execute(s); err != nil {
 			return nil, fmt.Errorf("%s: %w", s, err)
 		}

@@ -12,7 +12,7 @@ import (
 	"unsafe"
 
 	"github.com/apache/arrow/go/v17/arrow"
-	bindings "github.com/duckdb/duckdb-go-bindings" // the two functions that stream, which mapping leaves out
+	bindings "github.com/duckdb/duckdb-go-bindings" // for the one function that streams, which mapping leaves out
 	"github.com/duckdb/duckdb-go/v2/mapping"
 
 	"github.com/tidemark-io/tidemark/query"
@@ -20,10 +20,12 @@ import (
 
 // result is a running statement. Next and Close are for one goroutine; the end of its context may come at any time.
 type result struct {
-	engine    *Engine
-	instance  *instance
-	ctx       context.Context
-	unwatch   func() bool // ends the watch over ctx
+	engine   *Engine
+	instance *instance
+	ctx      context.Context
+	// unwatch ends the watch over ctx, and tells whether ctx had not ended before. When it returns, nobody interrupts the
+	// connection any more. Called once.
+	unwatch   func() bool
 	statement mapping.PreparedStatement
 	pending   mapping.PendingResult
 	stream    mapping.Result
@@ -44,7 +46,7 @@ func (e *Engine) Start(ctx context.Context, s query.Statement) (query.Result, er
 	}
 	r := &result{engine: e, instance: i, ctx: ctx}
 	i.sources.begin(ctx, s.Tables)
-	r.unwatch = context.AfterFunc(ctx, func() { mapping.Interrupt(i.conn) })
+	r.watch()
 	if err := r.start(s.SQL); err != nil {
 		err = r.reason(err)
 		r.ended = err
@@ -52,6 +54,22 @@ func (e *Engine) Start(ctx context.Context, s query.Statement) (query.Result, er
 		return nil, err
 	}
 	return r, nil
+}
+
+// watch interrupts the statement when its context ends.
+func (r *result) watch() {
+	interrupted := make(chan struct{})
+	stop := context.AfterFunc(r.ctx, func() {
+		defer close(interrupted)
+		mapping.Interrupt(r.instance.conn)
+	})
+	r.unwatch = func() bool {
+		if stop() {
+			return true
+		}
+		<-interrupted // it has begun: the connection must not go before it is over
+		return false
+	}
 }
 
 func (r *result) start(sql string) (err error) {
@@ -111,20 +129,30 @@ func (r *result) next() (arrow.Record, error) {
 		if err := r.ready(); err != nil {
 			return nil, err
 		}
-		r.streaming = true
 	}
-	var chunk mapping.DataChunk
-	if bindings.StreamFetchChunk(r.stream, &chunk) != mapping.StateSuccess {
+	chunk := mapping.FetchChunk(r.stream) // also right for a result that is not streamed
+	if chunk.Ptr == nil {
 		if text := mapping.ResultError(&r.stream); text != "" {
 			return nil, statementError(text)
 		}
-		return nil, io.EOF
+		return nil, r.whole()
 	}
 	defer mapping.DestroyDataChunk(&chunk)
 	if mapping.DataChunkGetSize(chunk) == 0 {
-		return nil, io.EOF
+		return nil, r.whole()
 	}
 	return r.exporter.record(chunk)
+}
+
+// whole is io.EOF when nothing says that the result is not all there is: a table that failed must never look like one that ended.
+func (r *result) whole() error {
+	if err := r.instance.sources.failure(); err != nil {
+		return err
+	}
+	if r.ctx.Err() != nil {
+		return context.Cause(r.ctx)
+	}
+	return io.EOF
 }
 
 // ready works on the statement until it has rows to give.
@@ -132,6 +160,7 @@ func (r *result) ready() error {
 	for {
 		switch mapping.PendingExecuteTask(r.pending) {
 		case mapping.PendingStateResultReady:
+			r.streaming = true // there is a result to destroy, whatever it is
 			if mapping.ExecutePending(r.pending, &r.stream) != mapping.StateSuccess {
 				return statementError(mapping.ResultError(&r.stream))
 			}
@@ -165,9 +194,8 @@ func (r *result) reason(err error) error {
 // Close implements query.Result.
 func (r *result) Close() {
 	r.closed.Do(func() {
-		well := errors.Is(r.ended, io.EOF) && r.unwatch()
+		well := r.unwatch() && errors.Is(r.ended, io.EOF)
 		if !well {
-			r.unwatch()
 			mapping.Interrupt(r.instance.conn)
 		}
 		if r.streaming {

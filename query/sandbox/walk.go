@@ -2,8 +2,10 @@ package sandbox
 
 import (
 	"encoding/json"
+	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // node is an object of the tree.
@@ -284,6 +286,9 @@ func (w *walker) function(n node, isTable bool) *Refusal {
 		allowed = tableFunctions
 	}
 	if allowed[fold(name)] {
+		if pattern := fold(name); !isTable && (pattern == "format" || pattern == "printf") {
+			return w.pattern(n, name)
+		}
 		return nil
 	}
 	place, next := "", ""
@@ -296,6 +301,28 @@ func (w *walker) function(n node, isTable bool) *Refusal {
 		}
 	}
 	return refuse(FunctionNotAllowed, location(n), next, "The function %s may not be called%s.", shown(name), place)
+}
+
+// widePattern is a width or precision of four digits and more, or one that an argument gives, in a pattern without {{ and }}.
+var widePattern = regexp.MustCompile(`\{[^}]*(?:[0-9]{4}|\{)|%[-+ #0-9.]*(?:[0-9]{4}|\*)`)
+
+// pattern holds the patterns of format and printf to widths that are written and small: the engine makes a text as wide as they say, out of
+// nothing and outside its limits.
+func (w *walker) pattern(n node, name string) *Refusal {
+	children, _ := n["children"].([]any)
+	if len(children) == 0 {
+		return nil // the engine says what is missing
+	}
+	first, _ := children[0].(map[string]any)
+	value, _ := first["value"].(map[string]any)
+	text, isText := value["value"].(string)
+	if class, _ := first["class"].(string); class != "CONSTANT" || !isText {
+		return refuse(FunctionNotAllowed, location(n), "", "The pattern of %s must be written as a text.", shown(name))
+	}
+	if widePattern.MatchString(strings.NewReplacer("{{", "", "}}", "").Replace(text)) {
+		return refuse(FunctionNotAllowed, location(n), "", "A width in the pattern of %s is written, and below 1,000.", shown(name))
+	}
+	return nil
 }
 
 func (w *walker) query(n node) *Refusal {

@@ -910,3 +910,25 @@ WITH RECURSIVE r(s) AS (SELECT 'x' UNION ALL SELECT s || s FROM r) SELECT max(le
 SELECT count(*) FROM (SELECT unnest(range(1000000)) FROM range(1000000))
 --- RUNS
 FROM generate_series(1, 9223372036854775807)
+--- RUNS a list of 150 million numbers, one after the other in one call
+SELECT len(range(150000000))
+--- RUNS
+SELECT len(generate_series(1, 150000000, 1))
+--- RUNS
+SELECT list_resize([1], 400000000)
+--- RUNS
+SELECT rpad('x', 2000000000, 'y')
+--- RUNS
+SELECT sum(length(repeat('x', 60000))) FROM range(100000000)
+--- FUNCTION_NOT_ALLOWED a width of half a billion
+SELECT format('{:>500000000}', 1)
+--- FUNCTION_NOT_ALLOWED
+SELECT printf('%500000000d', 1)
+--- FUNCTION_NOT_ALLOWED a width that an argument gives
+SELECT format('{:{}}', 'x', 500000000)
+--- FUNCTION_NOT_ALLOWED
+SELECT printf('%*d', 500000000, 1)
+--- FUNCTION_NOT_ALLOWED a pattern that is not written
+SELECT format(s, 1) FROM t
+--- OK
+SELECT format('{{"year": 2026, "v": {:.3f}, "w": {:>20}}}', 1.5, s), printf('%08.3f of 100000 * 2', 1.5) FROM t
