@@ -14,6 +14,9 @@ import (
 // On a topic with durability=object that is all: what is acknowledged is committed, and the index has its end. With durability=disk a
 // record is acknowledged without etcd, so only the leader knows; a disk partition moves only when its node lets go, so the node
 // that the index names as the leader, if it still leads, has acknowledged everything there is. Elsewhere the answer is NOT_LEADER.
+//
+// There is one case between the two: a topic that was changed from disk to object, and whose node began anew before it had flushed.
+// What it took back from its log may have been acknowledged on disk; the answer waits until that is committed.
 func (n *Node) Ends(ctx context.Context, name string) (meta.Topic, []PartitionState, error) {
 	i, refused := n.serving()
 	if refused != nil {
@@ -34,6 +37,11 @@ func (n *Node) Ends(ctx context.Context, name string) (meta.Topic, []PartitionSt
 	if err != nil {
 		return meta.Topic{}, nil, err
 	}
+	if topic.Config.Durability == meta.DurabilityObject {
+		if err := n.awaitReplayed(ctx, i, topic, states); err != nil {
+			return meta.Topic{}, nil, err
+		}
+	}
 	assigned, _ := i.follower.Assignment(n.config.Node)
 	for k := range states {
 		s := &states[k]
@@ -50,4 +58,21 @@ func (n *Node) Ends(ctx context.Context, name string) (meta.Topic, []PartitionSt
 		}
 	}
 	return topic, states, nil
+}
+
+// awaitReplayed waits until everything that this incarnation took back from its log is committed.
+func (n *Node) awaitReplayed(ctx context.Context, i *incarnation, topic meta.Topic, states []PartitionState) error {
+	for _, s := range states {
+		id := meta.Partition{Topic: topic.ID, Partition: s.Partition}
+		for {
+			at := i.follower.Revision()
+			if i.follower.End(id) >= s.replayedTo {
+				break
+			}
+			if err := n.follow(ctx, i, at+1); err != nil { // a commit is a new revision
+				return err
+			}
+		}
+	}
+	return nil
 }

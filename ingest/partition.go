@@ -28,6 +28,9 @@ type partition struct {
 	messageBytes int
 
 	start, committed, synced, written, end, hwm int64
+	// replayedTo is the end of what this incarnation took back from the log on disk. Below it may lie records that an earlier one
+	// acknowledged on disk, also when the topic is an object topic by now and the high watermark has not come back to them yet.
+	replayedTo int64
 
 	producers map[int64]*producer
 
@@ -210,7 +213,7 @@ func (p *partition) replay(b record.Batch, out *partitionEffects) error {
 			p.topic, p.id.Partition, b.BaseOffset(), p.end)
 	}
 	p.end = b.NextOffset()
-	p.written, p.synced = p.end, p.end
+	p.written, p.synced, p.replayedTo = p.end, p.end, p.end
 	p.noteProducer(b)
 	out.appended = true
 	p.advance(out)

@@ -18,6 +18,8 @@ type PartitionState struct {
 	LeaderEpoch int32
 	// LogStartOffset <= CommittedOffset <= LogEndOffset, and HighWatermark <= LogEndOffset.
 	LogStartOffset, HighWatermark, CommittedOffset, LogEndOffset int64
+
+	replayedTo int64 // as in partition
 }
 
 // adminPatience bounds a change of topics: while etcd is away the caller is told so instead of waiting for as long as that takes.
@@ -233,7 +235,7 @@ func (i *incarnation) states(ctx context.Context, topic meta.Topic) ([]Partition
 			if p := i.core.partitions[id]; p != nil {
 				out[n] = PartitionState{
 					Partition: p.id.Partition, Leader: string(i.node.config.Node), LeaderEpoch: p.epoch, LogStartOffset: p.start,
-					HighWatermark: p.hwm, CommittedOffset: p.committed, LogEndOffset: p.end,
+					HighWatermark: p.hwm, CommittedOffset: p.committed, LogEndOffset: p.end, replayedTo: p.replayedTo,
 				}
 			}
 		}
