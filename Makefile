@@ -34,6 +34,10 @@ KILLS ?= 50
 kill: ## kill -9 the process KILLS (50) times under load, on each durability, and look what is left
 	TIDEMARK_KILLS='$(KILLS)' go test -count=1 -timeout 60m -v ./cmd/tidemark/killtest
 
+QUERIES ?= 5000
+twin: ## ask QUERIES (5000) random statements under load and kills, and compare each answer with plain DuckDB's
+	TIDEMARK_TWIN_QUERIES='$(QUERIES)' CGO_ENABLED=1 go test -count=1 -timeout 60m -v ./cmd/tidemark/twintest
+
 lint: ## run every static check
 	@tools/lint
 

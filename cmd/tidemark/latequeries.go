@@ -21,6 +21,7 @@ type lateQueries struct {
 	mu      sync.RWMutex
 	service *query.Service
 	cause   error
+	failed  bool // cause is for good
 }
 
 func newLateQueries() *lateQueries {
@@ -39,6 +40,23 @@ func (l *lateQueries) ready() error {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	if l.service == nil {
+		return l.cause
+	}
+	return nil
+}
+
+// fail says why there will be no service in this process.
+func (l *lateQueries) fail(cause error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.cause, l.failed = cause, true
+}
+
+// settled is nil when queries are answered or never will be; else what is waited for.
+func (l *lateQueries) settled() error {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if l.service == nil && !l.failed {
 		return l.cause
 	}
 	return nil

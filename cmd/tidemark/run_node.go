@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -142,7 +143,9 @@ func openNode(ctx context.Context, cfg serverConfig, deps processDeps) (_ *nodeP
 		p.asked = newLateQueries()
 		p.interceptors = interceptors
 		services = append(services, p.asked)
-		if !cfg.has(roleIngest) {
+		if cfg.has(roleIngest) {
+			ready = func() error { return cmp.Or(p.late.ready(), p.asked.settled()) }
+		} else {
 			ready = p.asked.ready
 		}
 	}

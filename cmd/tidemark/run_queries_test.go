@@ -143,6 +143,47 @@ func TestAcknowledgedIsAnswered(t *testing.T) {
 	}
 }
 
+// The names that a server's status page has, as a server gives them: quoted, nested, beginning with digits.
+func TestNestedNames(t *testing.T) {
+	p := startNode(t, queryConfig(t.TempDir()), testDeps(io.Discard))
+	waitNode(t, p)
+	createTopic(t, p.URL(), "status", 1, nil)
+	for n := range 10 {
+		produceTo(t, p.URL(), "status", fmt.Sprintf(`{"connections":{"accepted":%d,"active":1},"server_zones":{"hg.nginx.org":{"requests":%d,"responses":{"1xx":0,"2xx":%d}},"trac.nginx.org":{"requests":7}}}`, 100+n, 10*n, n))
+	}
+	for sql, want := range map[string]int64{
+		`SELECT sum(connections.accepted)::BIGINT FROM status`:                                           1045,
+		`SELECT sum(server_zones."hg.nginx.org".requests)::BIGINT FROM status`:                           450,
+		`SELECT max(server_zones."hg.nginx.org".responses."2xx") FROM status`:                            9,
+		`SELECT count(*) FROM status WHERE server_zones."hg.nginx.org".responses."1xx" = 0`:              10,
+		`SELECT count(DISTINCT s."trac.nginx.org".requests) FROM (SELECT server_zones AS s FROM status)`: 1,
+	} {
+		if got, _ := count(t, p.URL(), sql, client.QueryOptions{}); got != want {
+			t.Errorf("%s: %d, want %d", sql, got, want)
+		}
+	}
+}
+
+// Counting by a field is what counting the documents by hand gives.
+func TestCountsAreThoseOfTheDocuments(t *testing.T) {
+	p := startNode(t, queryConfig(t.TempDir()), testDeps(io.Discard))
+	waitNode(t, p)
+	createTopic(t, p.URL(), "access", 4, nil)
+	want := map[int]int64{}
+	var values []string
+	for n := range 500 {
+		status := []int{200, 200, 200, 304, 404, 200, 301, 206}[n*n%8]
+		want[status]++
+		values = append(values, fmt.Sprintf(`{"ip":"10.0.0.%d","status":%d,"path":"/p%d"}`, n%9, status, n))
+	}
+	produceTo(t, p.URL(), "access", values...)
+	for status, n := range want {
+		if got, _ := count(t, p.URL(), fmt.Sprintf("SELECT n FROM (SELECT status, count(*) AS n FROM access GROUP BY status) WHERE status = %d", status), client.QueryOptions{}); got != n {
+			t.Errorf("status %d: %d, want %d", status, got, n)
+		}
+	}
+}
+
 // A process with the role query alone answers from the log of another, finds it through etcd, also when it has moved, and takes
 // nothing but queries.
 func TestQueryProcessOfItsOwn(t *testing.T) {
