@@ -147,6 +147,7 @@ func openNode(ctx context.Context, cfg serverConfig, deps processDeps) (_ *nodeP
 			ready = func() error { return cmp.Or(p.late.ready(), p.asked.settled()) }
 		} else {
 			ready = p.asked.ready
+			services = append(services, newElsewhere())
 		}
 	}
 	p.server = newServer(listener, services, serverOptions{

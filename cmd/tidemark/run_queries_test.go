@@ -215,6 +215,14 @@ func TestQueryProcessOfItsOwn(t *testing.T) {
 	if status, _ := httpPost(t, q.URL()+"/v1/topics/orders/records", `{"n":3}`); status != http.StatusNotFound {
 		t.Errorf("a query process took a record: %d", status)
 	}
+	astray, err := client.New(client.Config{Server: q.URL()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer astray.Close()
+	if _, err := astray.ListTopics(t.Context()); err == nil || !strings.Contains(err.Error(), "role ingest") {
+		t.Errorf("topics of a query process: %v", err)
+	}
 	if status, _ := httpPost(t, p.URL()+"/v1/sql", `SELECT 1`); status != http.StatusNotFound {
 		t.Errorf("a log process answered a query: %d", status)
 	}

@@ -15,16 +15,20 @@ func newServeCommand(a *app) *cobra.Command {
 of what is not in the object store yet. For S3 the usual AWS_* variables give credentials and region.
 
 etcd and the object store may come later: the node waits for them, /readyz says for what, and
-it goes on by itself.`,
+it goes on by itself.
+
+With --roles query the process answers SQL and nothing else. It reads the log from a node with
+the role ingest, which it finds in etcd, and needs no object store: a query can harm no log.`,
 		Example: `  tidemark serve --data-dir /var/lib/tidemark --etcd http://10.0.0.5:2379 --store s3://logs/tidemark
-  tidemark serve --data-dir ./d --etcd http://127.0.0.1:2379 --store s3://tidemark --s3-endpoint http://127.0.0.1:9000`,
+  tidemark serve --data-dir ./d --etcd http://127.0.0.1:2379 --store s3://tidemark --s3-endpoint http://127.0.0.1:9000
+  tidemark serve --roles query --data-dir ./q --etcd http://127.0.0.1:2379 --http 127.0.0.1:8642`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.serve(cmd.Context(), cfg) },
 	}
 	f := cmd.Flags()
 	f.StringVar(&cfg.dataDir, "data-dir", "", "`DIR` for the log on disk (needed)")
 	f.StringSliceVar(&cfg.etcd, "etcd", nil, "`URL`s of etcd (needed)")
-	f.StringVar(&cfg.store, "store", "", "object store: file:///PATH or s3://BUCKET/PREFIX (needed)")
+	f.StringVar(&cfg.store, "store", "", "object store: file:///PATH or s3://BUCKET/PREFIX (needed by the role ingest)")
 	f.StringVar(&cfg.s3Endpoint, "s3-endpoint", "", "`URL` of an S3 service other than Amazon's")
 	f.StringVar(&cfg.advertise, "advertise", "", "`URL` by which others reach this node; default is the address of --http")
 	f.StringSliceVar(&cfg.roles, "roles", []string{roleIngest, roleQuery}, "what this process does: ingest, query, or both")
@@ -41,7 +45,7 @@ func (a *app) serve(ctx context.Context, cfg serverConfig) error {
 	switch {
 	case len(cfg.etcd) == 0:
 		return usagef("give --etcd, or run `tidemark dev`, which brings its own", "the etcd to use is missing")
-	case cfg.store == "":
+	case cfg.store == "" && cfg.has(roleIngest):
 		return usagef("give --store s3://BUCKET/PREFIX or --store file:///PATH", "the object store is missing")
 	}
 	deps, err := a.processDeps(cfg.logLevel)
