@@ -41,6 +41,8 @@ const (
 	ReasonQueryTempSpace = "QUERY_TEMP_SPACE"
 	// ReasonQueryTimeout: the query took longer than it may.
 	ReasonQueryTimeout = "QUERY_TIMEOUT"
+	// ReasonPositionNotReached: AtLeast asks for more than the log has, and nobody was acknowledged there.
+	ReasonPositionNotReached = "POSITION_NOT_REACHED"
 	// ReasonQueryCanceled: somebody canceled the query.
 	ReasonQueryCanceled = "QUERY_CANCELED"
 	// ReasonQueryQueueFull: too many queries wait already.
@@ -97,7 +99,10 @@ func (c *Client) Query(ctx context.Context, sql string, o QueryOptions) (*Rows, 
 		retryFor = min(retryFor, o.Timeout)
 	}
 	for attempt := 0; ; attempt++ {
-		spent := c.clock.Now().Sub(begin)
+		spent := time.Duration(0)
+		if attempt > 0 {
+			spent = c.clock.Now().Sub(begin)
+		}
 		rows, begun, err := c.startQuery(ctx, o.request(sql, spent), &o)
 		if err == nil {
 			return rows, nil

@@ -25,6 +25,10 @@ import (
 // thousand queries of one client delay another's first by one, not by a thousand. A job that comes back from being parked is
 // the first of its connection.
 //
+// A full queue is fair too: a newcomer whose host has fewer waiting jobs than another, even with this one, pushes out the newest of the connection
+// that has the most of the host that has the most; when no host has more, the same among the connections of its own host. So who fills the queue
+// fills it for himself alone. One that was pushed out is no job any more: its query ends with QUERY_QUEUE_FULL.
+//
 // Invariants, also checked by a test: running <= Slots; running < Slots implies that nothing is queued; jobs that hold an engine
 // and no slot <= Parked; those that hold neither <= Waiting + Slots, and <= PerConnection + Slots of one connection, where Slots
 // is for those that began to wait for the log after they were admitted.
@@ -111,6 +115,8 @@ const (
 	effectAdmit effectKind = iota
 	// effectEnd: the job must end because its client is too slow; it leaves by itself.
 	effectEnd
+	// effectPushOut: the job lost its place in the queue to another's, and is none any more.
+	effectPushOut
 )
 
 func newAdmission(l admissionLimits) *admission {
@@ -131,7 +137,12 @@ func (a *admission) enter(id jobID, client clientKey, now time.Time) (admitted, 
 		case a.perConn[client] >= a.limits.PerConnection:
 			return false, true
 		case a.waiting >= a.limits.Waiting:
-			return false, false
+			victim := a.crowder(client)
+			if victim == nil {
+				return false, false
+			}
+			a.leave(victim.id, now)
+			a.effects = append(a.effects, effect{victim.id, effectPushOut})
 		}
 	}
 	j := &job{id: id, client: client}
@@ -180,11 +191,11 @@ func (a *admission) progress(id jobID, now time.Time) {
 }
 
 // resume says that a job is blocked no longer and wants to compute. It returns whether it still has its slot; if not, an
-// effectAdmit will come.
+// effectAdmit will come, or it was pushed out.
 func (a *admission) resume(id jobID, now time.Time) bool {
 	j := a.jobs[id]
-	if j == nil {
-		return true
+	if j == nil { // it was pushed out, and is being told
+		return false
 	}
 	delete(a.blocked, id)
 	j.block = notBlocked
@@ -329,6 +340,39 @@ func (a *admission) uncount(j *job) {
 	if a.perConn[j.client]--; a.perConn[j.client] == 0 {
 		delete(a.perConn, j.client)
 	}
+}
+
+// crowder is the waiting job that makes room for one of a client, nil when the client has as much of the queue as anybody.
+func (a *admission) crowder(client clientKey) *job {
+	perHost := make(map[string]int)
+	for c, n := range a.perConn {
+		perHost[c.host] += n
+	}
+	host, most := greatest(perHost, func(string) bool { return true })
+	if perHost[client.host]+1 >= most {
+		host = client.host
+	}
+	crowded, most := greatest(a.perConn, func(c clientKey) bool { return c.host == host })
+	if host == client.host && a.perConn[client]+1 >= most {
+		return nil
+	}
+	var newest *job
+	for _, j := range a.jobs {
+		if j.client == crowded && j.state != jobRunning && !j.engine && (newest == nil || j.id > newest.id) {
+			newest = j
+		}
+	}
+	return newest
+}
+
+// greatest is a key that has the greatest number, of those that are asked for.
+func greatest[K comparable](of map[K]int, asked func(K) bool) (key K, most int) {
+	for k, n := range of {
+		if n > most && asked(k) {
+			key, most = k, n
+		}
+	}
+	return key, most
 }
 
 // hostQueue is the waiting jobs of one host, connQueue those of one of its connections. Both have at least one job.

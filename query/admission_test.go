@@ -71,14 +71,64 @@ func TestQueueIsBounded(t *testing.T) {
 	if ok, connection := a.enter(5, one, t0); ok || !connection {
 		t.Error("a fourth query of one connection waits")
 	}
-	a.enter(6, clientKey{"b", "b:1"}, t0)
-	a.enter(7, clientKey{"c", "c:1"}, t0)
-	if ok, connection := a.enter(8, clientKey{"d", "d:1"}, t0); ok || connection {
+	a.leave(3, t0)
+	a.leave(4, t0)
+	for id, host := range []string{"b", "c", "d", "e"} {
+		a.enter(jobID(6+id), clientKey{host, host + ":1"}, t0)
+	}
+	if ok, connection := a.enter(10, clientKey{"f", "f:1"}, t0); ok || connection {
 		t.Error("a sixth query waits")
 	}
-	a.leave(3, t0)
-	if ok, _ := a.enter(9, clientKey{"d", "d:1"}, t0); !ok {
+	a.leave(2, t0)
+	if ok, _ := a.enter(11, clientKey{"f", "f:1"}, t0); !ok {
 		t.Error("there is room again, and it is not given")
+	}
+}
+
+func pushedOut(a *admission) []jobID {
+	var out []jobID
+	for _, e := range a.take() {
+		if e.kind == effectPushOut {
+			out = append(out, e.id)
+		}
+	}
+	return out
+}
+
+// TestFullQueueIsFair: who fills the queue keeps nobody out of it but himself.
+func TestFullQueueIsFair(t *testing.T) {
+	a := newAdmission(admissionLimits{Slots: 1, Waiting: 6, PerConnection: 4, Parked: 1})
+	greedy := func(n int) clientKey { return clientKey{"greedy", fmt.Sprint("greedy:", n)} }
+	id := jobID(0)
+	enter := func(c clientKey) (bool, []jobID) {
+		id++
+		ok, _ := a.enter(id, c, t0)
+		return ok, pushedOut(a)
+	}
+	for _, n := range []int{1, 1, 1, 1, 2, 2, 2} { // 1 runs, 2 to 4 and 5 to 7 wait
+		if ok, out := enter(greedy(n)); !ok || len(out) != 0 {
+			t.Fatal("the queue is not full", out)
+		}
+	}
+	if ok, out := enter(greedy(1)); ok || out != nil {
+		t.Error("the only host pushed out", out)
+	}
+	if ok, out := enter(greedy(3)); !ok || len(out) != 1 || out[0] != 4 && out[0] != 7 {
+		t.Error("a connection with none in the queue pushed out", out)
+	}
+	for range 3 {
+		if ok, out := enter(clientKey{"honest", "honest:1"}); !ok || len(out) != 1 || out[0] > 7 {
+			t.Error("an honest client pushed out", out)
+		}
+	}
+	if ok, out := enter(clientKey{"honest", "honest:2"}); !ok || len(out) != 1 || out[0] != 12 {
+		t.Error("with half of the queue, another connection of the client pushed out", out)
+	}
+	if ok, out := enter(clientKey{"third", "third:1"}); !ok || len(out) != 1 {
+		t.Error("a third client pushed out", out)
+	}
+	if a.waiting != 6 {
+		t.Errorf("%d wait", a.waiting)
 	}
 }
 
@@ -193,8 +243,23 @@ func TestAdmissionKeepsItsWord(t *testing.T) {
 		a := newAdmission(l)
 		now, last := t0, jobID(0)
 		running, live := map[jobID]bool{}, map[jobID]bool{}
+		waiting := func() (hosts map[string]int, conns map[clientKey]int, newest map[clientKey]jobID) {
+			hosts, conns, newest = map[string]int{}, map[clientKey]int{}, map[clientKey]jobID{}
+			for id, j := range a.jobs {
+				if j.state == jobRunning || j.engine {
+					continue
+				}
+				hosts[j.client.host]++
+				conns[j.client]++
+				newest[j.client] = max(newest[j.client], id)
+			}
+			return hosts, conns, newest
+		}
 		check := func() {
 			for _, e := range a.take() {
+				if e.kind == effectPushOut {
+					t.Fatalf("%d was pushed out, and nobody came", e.id)
+				}
 				if e.kind == effectAdmit {
 					if running[e.id] {
 						t.Fatalf("%d was admitted twice", e.id)
@@ -245,9 +310,49 @@ func TestAdmissionKeepsItsWord(t *testing.T) {
 			case op == 0 || op == 1:
 				last++
 				host := fmt.Sprint(rapid.IntRange(0, 2).Draw(t, "host"))
-				if ok, _ := a.enter(last, clientKey{host, host + fmt.Sprint(rapid.IntRange(0, 1).Draw(t, "conn"))}, now); ok {
+				mine := clientKey{host, host + fmt.Sprint(rapid.IntRange(0, 1).Draw(t, "conn"))}
+				hosts, conns, newest := waiting()
+				ok, connectionFull := a.enter(last, mine, now)
+				if ok {
 					live[last] = true
 				}
+				if !ok && !connectionFull { // then nobody has more of the queue
+					for h, n := range hosts {
+						if n > hosts[mine.host]+1 {
+							t.Fatalf("a client was refused with %d in the queue, and %s has %d", hosts[mine.host], h, n)
+						}
+					}
+					for c, n := range conns {
+						if c.host == mine.host && n > conns[mine]+1 {
+							t.Fatalf("a connection was refused with %d in the queue, and %v has %d", conns[mine], c, n)
+						}
+					}
+				}
+				kept := a.effects[:0]
+				for _, e := range a.effects {
+					if e.kind != effectPushOut {
+						kept = append(kept, e)
+						continue
+					}
+					var out clientKey
+					for c, id := range newest {
+						if id == e.id {
+							out = c
+						}
+					}
+					switch {
+					case out == clientKey{}:
+						t.Fatalf("%d was pushed out, and is not the newest that waits", e.id)
+					case out.host != mine.host && hosts[out.host] <= hosts[mine.host]+1, out.host == mine.host && conns[out] <= conns[mine]+1:
+						t.Fatalf("%v was pushed out by %v: %v", out, mine, conns)
+					case !live[e.id], running[e.id], a.jobs[e.id] != nil:
+						t.Fatalf("%d was pushed out and is there", e.id)
+					case a.resume(e.id, now):
+						t.Fatalf("%d was pushed out and has a slot", e.id)
+					}
+					delete(live, e.id)
+				}
+				a.effects = kept
 			case op == 2 && len(live) > 0:
 				id := pick(live)
 				a.leave(id, now)
@@ -315,7 +420,7 @@ func TestGateLosesNoWakeUp(t *testing.T) {
 			random := rand.New(rand.NewPCG(1, uint64(i)))
 			mine, cancel := context.WithCancelCause(ctx)
 			defer cancel(nil)
-			turn, err := g.enter(mine, clientKey{fmt.Sprint(i % 5), fmt.Sprint(i % 20)}, func() { cancel(errTooSlow) })
+			turn, err := g.enter(mine, clientKey{fmt.Sprint(i % 5), fmt.Sprint(i % 20)}, cancel)
 			if err != nil {
 				t.Error(err)
 				return

@@ -122,16 +122,19 @@ func (s *Service) unknownTable(ctx context.Context, c *checked, r sandbox.Refere
 	if r.Schema != "" {
 		message = "There is no table " + shown(name) + " in schema system; it has " + strings.Join(known, ", ") + "."
 	}
-	if near := sandbox.Nearest(name, known); near != "" {
+	near, quoted := sandbox.Nearest(name, known), needsQuotes(c.body, r.End, known)
+	switch {
+	case near != "" && r.Schema == "" && needsQuotesAlways(near):
+		next = `Was "` + near + `" meant? The name needs double quotes.`
+	case near != "":
 		next = "Was " + near + " meant?"
-		if r.Schema == "" && needsQuotesAlways(near) {
-			next = `Was "` + near + `" meant? The name needs double quotes.`
-		}
-	} else if topic := needsQuotes(c.body, r.End, known); r.Schema == "" && topic != "" && topic != name {
-		next = quoteHint(topic)
-	} else if r.Schema == "" && len(known) == 0 {
+	case r.Schema != "":
+		next = "The system tables are system." + strings.Join(known, ", system.") + "."
+	case quoted != "" && quoted != name:
+		next = quoteHint(quoted)
+	case len(known) == 0:
 		next = "There are no topics yet: produce something first."
-	} else if r.Schema == "" {
+	default:
 		next = "SHOW TABLES lists the topics."
 	}
 	return c.errorAt(ReasonUnknownTable, c.whole(r.Start), next, message).with("table", strings.ToValidUTF8(name, "\uFFFD"))
@@ -152,19 +155,38 @@ func shown(name string) string {
 	}, cut(name, 80))
 }
 
-// listTables gives every table with its columns.
-func (s *Service) listTables(ctx context.Context) (*tidemarkv1.ListTablesResponse, error) {
-	topics, err := s.topics.List(ctx)
+// topicsWithColumns gives every topic and, at the same place, its columns. A topic that is deleted meanwhile is left out.
+func (s *Service) topicsWithColumns(ctx context.Context) ([]meta.Topic, []*column.Schema, error) {
+	listed, err := s.topics.List(ctx)
 	if err != nil {
-		return nil, unavailable("list the topics", err)
+		return nil, nil, unavailable("list the topics", err)
 	}
-	schemas, err := eachOf(ctx, atOnce, topics, func(ctx context.Context, t meta.Topic) (*column.Schema, error) {
+	found, err := eachOf(ctx, atOnce, listed, func(ctx context.Context, t meta.Topic) (*column.Schema, error) {
 		schema, err := s.topics.Schema(ctx, t)
+		if errors.Is(err, meta.ErrUnknownTopic) {
+			return nil, nil
+		}
 		if err != nil {
 			return nil, schemaError(t.Name, err)
 		}
 		return schema, nil
 	})
+	if err != nil {
+		return nil, nil, err
+	}
+	var topics []meta.Topic
+	var schemas []*column.Schema
+	for i, schema := range found {
+		if schema != nil {
+			topics, schemas = append(topics, listed[i]), append(schemas, schema)
+		}
+	}
+	return topics, schemas, nil
+}
+
+// listTables gives every table with its columns.
+func (s *Service) listTables(ctx context.Context) (*tidemarkv1.ListTablesResponse, error) {
+	topics, schemas, err := s.topicsWithColumns(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -186,10 +208,13 @@ func (s *Service) listTables(ctx context.Context) (*tidemarkv1.ListTablesRespons
 	return out, nil
 }
 
-// schemaError says that a topic's columns could not be read.
+// schemaError says that a topic's columns could not be read; errGone when the topic is not there any more.
 func schemaError(topic string, err error) error {
-	if errors.Is(err, errCorruptSchema) {
+	switch {
+	case errors.Is(err, errCorruptSchema):
 		return errorf(ReasonCorruptData, "%w", err)
+	case errors.Is(err, meta.ErrUnknownTopic):
+		return errGone
 	}
 	return unavailable(fmt.Sprintf("read the columns of topic %s", topic), err)
 }

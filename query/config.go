@@ -30,7 +30,8 @@ type Limits struct {
 	Waiting int
 	// WaitingPerConnection is how many of one connection may; 0 is 100.
 	WaitingPerConnection int
-	// Stalled is how many queries whose clients take nothing are kept while others wait; 0 is 32.
+	// Stalled is how many queries whose clients take nothing are kept while others wait; 0 is as many as Concurrent. Concurrent and
+	// Stalled together, times the engine's memory for a query, bound the memory that queries take.
 	Stalled int
 	// Timeout is a query's time when it asks for none; 0 is 60 s. MaxTimeout bounds what it may ask for; 0 is an hour.
 	Timeout    time.Duration
@@ -50,7 +51,7 @@ func (l Limits) withDefaults(cores int) Limits {
 		l.WaitingPerConnection = 100
 	}
 	if l.Stalled == 0 {
-		l.Stalled = 32
+		l.Stalled = l.Concurrent
 	}
 	if l.MaxTimeout == 0 {
 		l.MaxTimeout = time.Hour

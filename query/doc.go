@@ -23,7 +23,8 @@
 // check finds the tables by their places in the text, and resolve says what each is: a topic by its exact name, or else by the
 // only name that differs in case; or a system table. For each topic the service asks for ends that lie above every record
 // acknowledged before the call, raises them to what the client wants to be covered (at_least), and waits until the tail has
-// reached them. The snapshot may be ahead of that; where it is, is the query's position, which the client is told before the first row. A topic that
+// reached them. A position above the ends is one that nobody was acknowledged: the log has 10 s to come there, and then the query fails with
+// POSITION_NOT_REACHED. The snapshot may be ahead of that; where it is, is the query's position, which the client is told before the first row. A topic that
 // is named twice is one table at one position. Nothing is kept from one query for another but the tail, so there is no answer
 // that is older than its question.
 //

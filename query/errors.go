@@ -40,6 +40,9 @@ const (
 	ReasonUnknownTopic Reason = "UNKNOWN_TOPIC"
 	// ReasonUnknownPartition: at_least names a partition that the topic does not have.
 	ReasonUnknownPartition Reason = "UNKNOWN_PARTITION"
+	// ReasonPositionNotReached: at_least names an offset above the end of its partition, and the log did not come there in time. Nobody was
+	// acknowledged there. Metadata: topic, partition, asked, end, next.
+	ReasonPositionNotReached Reason = "POSITION_NOT_REACHED"
 	// ReasonUnknownQuery: no query of this id is waiting or running here.
 	ReasonUnknownQuery Reason = "UNKNOWN_QUERY"
 	// ReasonQueueFull: too many queries are waiting. Nothing was run.
@@ -81,6 +84,8 @@ func (r Reason) Code() connect.Code {
 		return connect.CodeResourceExhausted
 	case ReasonTimeout:
 		return connect.CodeDeadlineExceeded
+	case ReasonPositionNotReached:
+		return connect.CodeFailedPrecondition
 	case ReasonClientTooSlow:
 		return connect.CodeAborted
 	case ReasonNoEngine:

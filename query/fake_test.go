@@ -148,6 +148,7 @@ type fakeEngine struct {
 
 var (
 	fromTable  = regexp.MustCompile(`(?i)\b(?:from|join|describe|desc|summarize)\s+((?:"?system"?\.)?)("[^"]+"|[a-z_][a-z0-9_]*)`)
+	comment    = regexp.MustCompile(`/\*.*?\*/|--[^\n]*`)
 	firstWord  = regexp.MustCompile(`^\s*([A-Za-z]+)`)
 	scanCall   = regexp.MustCompile(`tidemark_scan\((\d+)\)`)
 	noLocation = json.RawMessage("18446744073709551615")
@@ -158,6 +159,7 @@ func (e *fakeEngine) Parse(_ context.Context, sql string) ([]byte, error) {
 	e.mu.Lock()
 	e.parses++
 	e.mu.Unlock()
+	sql = comment.ReplaceAllStringFunc(sql, func(c string) string { return strings.Repeat(" ", len(c)) })
 	word := strings.ToLower(firstWord.FindString(sql))
 	word = strings.TrimSpace(word)
 	failed := func(message string, at int) ([]byte, error) {
@@ -369,7 +371,13 @@ type world struct {
 	endsErr   error
 	tailErr   error
 	misfits   []tail.Misfit
-	beforeEnd func(name string)
+	slowTail  bool // nothing that is asked for is reached
+	waiting   int  // calls of Snapshot that wait
+	asked     int  // calls of Snapshot
+
+	beforeEnd      func(name string)
+	beforeSchema   func(t meta.Topic) error
+	beforeSnapshot func() error
 }
 
 func newWorld(names ...string) *world {
@@ -446,6 +454,11 @@ func (w *world) topicSchema(t meta.Topic) *column.Schema {
 }
 
 func (w *world) Schema(_ context.Context, t meta.Topic) (*column.Schema, error) {
+	if w.beforeSchema != nil {
+		if err := w.beforeSchema(t); err != nil {
+			return nil, err
+		}
+	}
 	return w.topicSchema(t), nil
 }
 
@@ -488,6 +501,14 @@ func (w *world) Stats() []tail.Stats {
 }
 
 func (w *world) Snapshot(ctx context.Context, t meta.Topic, atLeast map[int32]int64, schema *column.Schema) (snapshot, error) {
+	if w.beforeSnapshot != nil {
+		if err := w.beforeSnapshot(); err != nil {
+			return nil, err
+		}
+	}
+	w.mu.Lock()
+	w.asked++
+	w.mu.Unlock()
 	for {
 		w.mu.Lock()
 		changed := w.changed
@@ -496,7 +517,7 @@ func (w *world) Snapshot(ctx context.Context, t meta.Topic, atLeast map[int32]in
 			return nil, err
 		}
 		ends := w.ends[t.ID.String()]
-		reached := true
+		reached := !w.slowTail
 		for n, at := range atLeast {
 			reached = reached && ends[n] >= at
 		}
@@ -510,11 +531,27 @@ func (w *world) Snapshot(ctx context.Context, t meta.Topic, atLeast map[int32]in
 			w.mu.Unlock()
 			return out, nil
 		}
+		lag := &tail.LagError{Topic: t.Name}
+		for n, at := range atLeast {
+			if w.slowTail {
+				lag.Partitions = append(lag.Partitions, tail.Lag{Partition: n, Reached: 0, Wanted: at})
+			} else if ends[n] < at {
+				lag.Partitions = append(lag.Partitions, tail.Lag{Partition: n, Reached: ends[n], Wanted: at})
+			}
+		}
+		w.waiting++
 		w.mu.Unlock()
+		var err error
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return nil, context.Cause(ctx)
+			err = fmt.Errorf("%w: %w", lag, context.Cause(ctx))
+		}
+		w.mu.Lock()
+		w.waiting--
+		w.mu.Unlock()
+		if err != nil {
+			return nil, err
 		}
 	}
 }

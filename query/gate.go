@@ -31,15 +31,19 @@ type turn struct {
 	gate     *gate
 	id       jobID
 	admitted chan struct{} // room for one
-	tooSlow  func()
+	end      func(cause error)
 }
 
-// enter waits for a slot. tooSlow is called, once at most and with no lock held, when the query must end because its client takes
-// nothing. The turn must be left also when its query is told to end. The error is QUERY_QUEUE_FULL, or ctx's cause.
-func (g *gate) enter(ctx context.Context, client clientKey, tooSlow func()) (*turn, error) {
+// errPushedOut: the queue is full, and a client that had fewer queries in it came.
+var errPushedOut = errorf(ReasonQueueFull,
+	"the queue of queries is full, and this one, the newest of the client that has the most in it, made room for another's; send it again later").again()
+
+// enter waits for a slot. end is called, once at most and with no lock held, when the query must end because its client takes
+// nothing or its place went to another; it ends ctx with the cause. The turn must be left also when its query is told to end. The error is QUERY_QUEUE_FULL, or ctx's cause.
+func (g *gate) enter(ctx context.Context, client clientKey, end func(cause error)) (*turn, error) {
 	g.mu.Lock()
 	g.last++
-	t := &turn{gate: g, id: g.last, admitted: make(chan struct{}, 1), tooSlow: tooSlow}
+	t := &turn{gate: g, id: g.last, admitted: make(chan struct{}, 1), end: end}
 	g.turns[t.id] = t
 	entered, connectionFull := g.core.enter(t.id, client, g.clock.Now())
 	if !entered {
@@ -119,7 +123,7 @@ func (t *turn) resume(ctx context.Context) error {
 
 // perform does what the core asks for and unlocks.
 func (g *gate) perform() {
-	var slow []func()
+	var ends []func()
 	for _, e := range g.core.take() {
 		t := g.turns[e.id]
 		if t == nil {
@@ -129,7 +133,9 @@ func (g *gate) perform() {
 		case effectAdmit:
 			t.admitted <- struct{}{} // there is room: it is taken before the job waits again
 		case effectEnd:
-			slow = append(slow, t.tooSlow)
+			ends = append(ends, func() { t.end(errTooSlow) })
+		case effectPushOut:
+			ends = append(ends, func() { t.end(errPushedOut) })
 		}
 	}
 	next := g.core.next()
@@ -141,7 +147,7 @@ func (g *gate) perform() {
 		default: // it will look
 		}
 	}
-	for _, f := range slow {
+	for _, f := range ends {
 		f()
 	}
 }

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/tidemark-io/tidemark/client"
 	"github.com/tidemark-io/tidemark/meta"
@@ -146,8 +148,24 @@ func (p *plan) failed(err error) error {
 	case kind == "conversion", kind == "out of range", kind == "invalid input", kind == "mismatch type", kind == "decimal", kind == "divide by zero":
 		reason = ReasonSQLError
 	}
-	return p.checked.errorAt(reason, position, "", firstLines(e.Message)).because(err)
+	return p.checked.errorAt(reason, position, p.next(reason, e.Message), firstLines(e.Message)).because(err)
 }
+
+// next is what to do about an engine's message, "" when that is not known.
+func (p *plan) next(reason Reason, message string) string {
+	if strings.Contains(message, "Referenced table") && strings.Contains(message, "not found") {
+		if found := qualified.FindStringSubmatch(p.checked.body); found != nil {
+			return "A column is written behind its table's name alone: write " + shown(found[1]) + "."
+		}
+	}
+	if reason == ReasonUnknownColumn && len(p.covers) == 1 && len(p.tables) == 1 {
+		return `DESCRIBE "` + p.covers[0].topic + `" shows the columns.`
+	}
+	return ""
+}
+
+// qualified is a column with its table and schema; the group is what it may be written as.
+var qualified = regexp.MustCompile(`(?i)(?:\b(?:system|main)|"(?:system|main)")\s*\.\s*((?:"(?:[^"]|"")+"|\w+)\s*\.\s*(?:"(?:[^"]|"")+"|\w+))`)
 
 // firstLines are the words of an engine's message, without the copy of the statement that it draws below: that is the
 // rewritten one, which nobody has written.
@@ -240,10 +258,12 @@ func (s *Service) snap(ctx context.Context, t meta.Topic, atLeast map[int32]int6
 	// Both are read at once: neither needs the other's answer.
 	var ends map[int32]int64
 	var schema *column.Schema
+	var gone atomic.Bool
 	_, err := eachOf(ctx, 2, []func(ctx context.Context) error{
 		func(ctx context.Context) (err error) {
 			ends, err = s.log.EndOffsets(ctx, t.Name, t.ID.String())
 			if client.IsNotFound(err) {
+				gone.Store(true)
 				return errGone
 			}
 			if err != nil {
@@ -260,6 +280,9 @@ func (s *Service) snap(ctx context.Context, t meta.Topic, atLeast map[int32]int6
 	}, func(ctx context.Context, f func(context.Context) error) (none struct{}, err error) {
 		return none, f(ctx)
 	})
+	if gone.Load() { // whatever the other found in what is left of the topic
+		return nil, errGone
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -269,10 +292,10 @@ func (s *Service) snap(ctx context.Context, t meta.Topic, atLeast map[int32]int6
 	if err := checkPartitions(t, t.Partitions, atLeast); err != nil {
 		return nil, err
 	}
-	for n, offset := range atLeast {
-		ends[n] = max(ends[n], offset)
+	if above(atLeast, ends) >= 0 {
+		return s.snapAbove(ctx, t, atLeast, ends, schema)
 	}
-	snap, err := s.tail.Snapshot(ctx, t, ends, schema)
+	snap, err := s.tail.Snapshot(ctx, t, covering(ends, atLeast), schema)
 	if err != nil {
 		return nil, tailError(err)
 	}
@@ -304,13 +327,22 @@ func tailError(err error) error {
 	switch {
 	case errors.Is(err, tail.ErrSpillFull):
 		return errorf(ReasonTempSpace, "%w: give the server more memory or disk space for them, or query topics with fewer records", err)
-	case errors.Is(err, tail.ErrDropped):
+	case errors.Is(err, tail.ErrDropped), errors.Is(err, meta.ErrUnknownTopic):
 		return errGone
 	case errors.Is(err, tail.ErrClosed):
 		return errClosing
 	}
 	if _, is := errors.AsType[*tail.DamageError](err); is {
 		return errorf(ReasonUnavailable, "%w", err)
+	}
+	if _, is := errors.AsType[*tail.RangeError](err); is {
+		return errorf(ReasonUnavailable, "%w", err)
+	}
+	if _, is := errors.AsType[*tail.PanicError](err); is {
+		return errorf(ReasonInternal, "a bug in the server ended this query; its log has the details").because(err)
+	}
+	if columns, is := errors.AsType[*tail.SchemaError](err); is {
+		return schemaError(columns.Topic, err)
 	}
 	if remote, is := errors.AsType[*client.Error](err); is {
 		if client.IsNotFound(err) {

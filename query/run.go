@@ -40,6 +40,8 @@ const (
 	writeGrace = time.Second
 	// lastWrites is how long a client may take for what is sent after its query has failed.
 	lastWrites = 10 * time.Second
+	// loggedSQL is how many bytes of a failed query's statement the log has.
+	loggedSQL = 200
 )
 
 var (
@@ -66,7 +68,7 @@ func (s *Service) execute(parent context.Context, r request, to sink) error {
 	}
 	attributes := []any{"reason", string(e.Reason), "cause", cause, "client", r.client.connection, "elapsed", q.stats.elapsed}
 	if q.entry != nil {
-		attributes = append(attributes, "query_id", q.entry.id, "sql", q.entry.sql)
+		attributes = append(attributes, "query_id", q.entry.id, "sql", cut(q.entry.sql, loggedSQL))
 	}
 	if e.Reason.ours() {
 		s.logger.ErrorContext(ctx, "a query failed for a reason of the server's", attributes...)
@@ -99,8 +101,8 @@ func (q *query) admitted(parent context.Context, began time.Time) error {
 	}
 	stop := q.watch(ctx, cancel)
 	err = guarded(func() error { return q.run(ctx, cancel, began) })
-	// What ended the query is the news, not what broke because of it.
-	if cause := context.Cause(ctx); cause != nil && err != nil && reasonOf(err) != reasonOf(cause) {
+	// What ended the query is the news, not what broke because of it; but for a position that is not reached, which says more.
+	if cause := context.Cause(ctx); cause != nil && err != nil && reasonOf(err) != reasonOf(cause) && reasonOf(err) != ReasonPositionNotReached {
 		err = cause
 	}
 	stop()
@@ -182,7 +184,7 @@ func (q *query) run(ctx context.Context, cancel context.CancelCauseFunc, began t
 	if q.request.explain {
 		checked.explain = max(checked.explain, sandbox.ExplainPlan) // EXPLAIN ANALYZE includes it
 	}
-	q.turn, err = s.gate.enter(ctx, q.request.client, func() { cancel(errTooSlow) })
+	q.turn, err = s.gate.enter(ctx, q.request.client, cancel)
 	if err != nil {
 		return err
 	}
@@ -210,7 +212,10 @@ func (q *query) run(ctx context.Context, cancel context.CancelCauseFunc, began t
 
 	q.entry.set(stateRunning)
 	q.toRead = p.toRead
-	result, err := p.start(ctx, s.engine)
+	// What ends the query ends the statement, also in the middle of what the engine does for its next rows.
+	running, end := context.WithCancel(ctx)
+	defer end()
+	result, err := p.start(running, s.engine)
 	if err != nil {
 		return err
 	}
@@ -219,7 +224,7 @@ func (q *query) run(ctx context.Context, cancel context.CancelCauseFunc, began t
 	if err := q.sink.started(q.entry.id, p.covers, schema); err != nil {
 		return err
 	}
-	if err := q.stream(ctx, result, schema, p.failed); err != nil {
+	if err := q.stream(ctx, pulled{result, p.failed, end}, schema); err != nil {
 		return err
 	}
 	q.stats.rows, q.stats.read, q.stats.elapsed = q.entry.rows.Load(), q.entry.read.Load(), s.clock.Now().Sub(began)

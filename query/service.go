@@ -101,7 +101,16 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.Serv
 // Drain refuses new queries; those that wait or run go on. Call it before http.Server.Shutdown, which waits for them. Safe twice.
 func (s *Service) Drain() { s.registry.drain() }
 
-// Close drains, gives the queries until ctx ends to finish, cancels the rest and waits for them. Safe twice.
+// ErrStillRunning says that a service could not be closed: the engine does not come back from a query that was ended. Nothing below
+// the service, its engine included, may be closed then.
+var ErrStillRunning = errors.New("queries that were ended still run")
+
+// endGrace is how long Close waits for queries that it has ended. Some calls into the engine cannot be interrupted, such as a function
+// over one huge value.
+const endGrace = 5 * time.Second
+
+// Close drains, gives the queries until ctx ends to finish, cancels the rest and waits for them, but no longer than endGrace: then
+// it gives up with ErrStillRunning, and leaves what lies below open. Safe twice, also after that.
 func (s *Service) Close(ctx context.Context) error {
 	s.Drain()
 	var err error
@@ -109,7 +118,13 @@ func (s *Service) Close(ctx context.Context) error {
 	case <-s.registry.empty:
 	case <-ctx.Done():
 		s.registry.cancelAll(errClosing)
-		<-s.registry.empty
+		timer := s.clock.NewTimer(endGrace)
+		defer timer.Stop()
+		select {
+		case <-s.registry.empty:
+		case <-timer.C():
+			return fmt.Errorf("close the query service: %w, %s after they were told to end", ErrStillRunning, endGrace)
+		}
 		err = fmt.Errorf("close the query service: queries were ended that had not finished: %w", context.Cause(ctx))
 	}
 	s.once.Do(func() {

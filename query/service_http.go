@@ -29,7 +29,7 @@ import (
 //
 // The answer has the headers Tidemark-Query-Id and Tidemark-Position, such as `orders 0:12 1:3, users 0:7`; the latter is left
 // out when it is longer than maxPositionHeader. An error before the first row has a status and a JSON body. One that comes later
-// breaks the connection off, so that nobody takes half a result for a whole one; with ndjson a last line {"error":{…}} tells why.
+// breaks the connection off, so that nobody takes half a result for a whole one (which needs HTTP/1.1 or later); with ndjson a last line {"error":{…}} tells why.
 type plainHandler struct{ service *Service }
 
 // maxPositionHeader is the longest Tidemark-Position; many clients refuse longer headers.
@@ -63,9 +63,16 @@ func writePlainError(w http.ResponseWriter, err error) {
 	setRetryAfter(w.Header(), e)
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
-	w.WriteHeader(httpStatus(code))
+	status := httpStatus(code)
+	if errors.Is(err, errOldHTTP) {
+		status = http.StatusHTTPVersionNotSupported
+	}
+	w.WriteHeader(status)
 	writeJSONLine(w, body)
 }
+
+// errOldHTTP: before HTTP/1.1 a body ends with its connection, so that half a result looks like a whole one.
+var errOldHTTP = errorf(ReasonInvalidRequest, "results need HTTP/1.1 or later: with an older version a result that was broken off looks like a whole one")
 
 func writeJSONLine(w io.Writer, body any) {
 	encoder := json.NewEncoder(w)
@@ -77,6 +84,10 @@ func writeJSONLine(w io.Writer, body any) {
 
 // ServeHTTP runs one statement.
 func (h *plainHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if !r.ProtoAtLeast(1, 1) {
+		writePlainError(w, errOldHTTP)
+		return
+	}
 	q, format, err := readPlain(r)
 	if err != nil {
 		if reasonOf(err) == ReasonTooLarge {

@@ -95,6 +95,21 @@ func TestPlainErrors(t *testing.T) {
 	}
 }
 
+// TestOldHTTPIsRefused: HTTP/1.0 cannot tell a whole result from a broken one.
+func TestOldHTTPIsRefused(t *testing.T) {
+	h := newHarness(t, newWorld(), nil)
+	conn, err := net.Dial("tcp", h.server.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Fprintf(conn, "POST /v1/sql HTTP/1.0\r\nHost: x\r\nContent-Length: 8\r\n\r\nSELECT 1")
+	answer, err := io.ReadAll(conn)
+	if err != nil || !strings.Contains(string(answer), " 505 ") || !strings.Contains(string(answer), "results need HTTP/1.1") || len(h.engine.sql) != 0 {
+		t.Errorf("%v %s", err, answer)
+	}
+}
+
 // TestPlainErrorAfterRows: half a result never looks like a whole one.
 func TestPlainErrorAfterRows(t *testing.T) {
 	h := newHarness(t, newWorld(), nil)

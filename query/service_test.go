@@ -19,7 +19,9 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 
 	"github.com/tidemark-io/tidemark/client"
+	"github.com/tidemark-io/tidemark/meta"
 	tidemarkv1 "github.com/tidemark-io/tidemark/proto/tidemark/v1"
+	"github.com/tidemark-io/tidemark/proto/tidemark/v1/tidemarkv1connect"
 	"github.com/tidemark-io/tidemark/query/tail"
 )
 
@@ -251,6 +253,7 @@ func TestNamesOfTables(t *testing.T) {
 		{`SELECT * FROM access-log`, "SYNTAX", `"access-log"`},
 		{`SELECT * FROM access`, ReasonUnknownTable, "SHOW TABLES"},
 		{`SELECT * FROM system.topcs`, ReasonUnknownTable, "topics"},
+		{`SELECT * FROM system.whatever`, ReasonUnknownTable, "system.partitions, system.queries"},
 		{`SELEC 1`, "SYNTAX", ""},
 	}
 	for _, test := range tests {
@@ -304,6 +307,9 @@ func TestCatalogAnswers(t *testing.T) {
 	if formatProto(a.started.GetPosition()) != "orders 0:1 1:0" {
 		t.Error("DESCRIBE covers", a.started.GetPosition())
 	}
+	if got := h.run("/* what is there */ DESCRIBE -- it\n orders -- of course;\n ; /**/").rows(t); fmt.Sprint(got) != fmt.Sprint(a.rows(t)) {
+		t.Error("DESCRIBE with comments:", got)
+	}
 	if got := h.run("DESCRIBE system.topics").rows(t); fmt.Sprint(got[1]) != "[name VARCHAR NULL]" {
 		t.Error("DESCRIBE system.topics:", got)
 	}
@@ -327,6 +333,17 @@ func TestCatalogAnswers(t *testing.T) {
 	}
 	if fmt.Sprint(names) != "[.orders .users system.columns system.partitions system.queries system.topics]" {
 		t.Error("ListTables:", names)
+	}
+}
+
+func TestSpoken(t *testing.T) {
+	for text, want := range map[string]string{
+		" DESCRIBE\t": "DESCRIBE", "/* a /* b */ c */DESC --x\n": "DESC", "--x": "", ";;\n": "", "/*": "", "DESCRIBE FROM": "DESCRIBE FROM", "*/": "*/",
+		"/* -- */ SHOW -- /*": "SHOW", "DE/**/SC": "DE SC",
+	} {
+		if got := spoken(text); got != want {
+			t.Errorf("%q: %q, want %q", text, got, want)
+		}
 	}
 }
 
@@ -373,7 +390,7 @@ func TestSystemTables(t *testing.T) {
 }
 
 func TestErrorsOfTheEngine(t *testing.T) {
-	h := newHarness(t, newWorld("orders"), nil)
+	h := newHarness(t, newWorld("orders", "users"), nil)
 	sql := "EXPLAIN\nSELECT nope FROM orders WHERE x"
 	for _, test := range []struct {
 		err    error
@@ -400,6 +417,23 @@ func TestErrorsOfTheEngine(t *testing.T) {
 		// The same while rows are read.
 		h.engine.start = func(context.Context, Statement) (Result, error) { return failing{test.err}, nil }
 		wantReason(t, h.run(sql).err, test.reason)
+	}
+	for _, test := range []struct{ sql, message, next string }{
+		{"SELECT nope FROM orders", `Referenced column "nope" not found in FROM clause!`, `DESCRIBE "orders"`},
+		{"SELECT nope FROM orders JOIN users", `Referenced column "nope" not found in FROM clause!`, ""},
+		{"SELECT nope FROM system.topics", `Referenced column "nope" not found in FROM clause!`, ""},
+		{"SELECT 'a'+1 FROM orders", "No function matches", ""},
+		{"SELECT system.topics.name FROM system.topics", `Referenced table "system" not found!`, "write topics.name."},
+		{`SELECT MAIN."orders"."a b" FROM orders`, `Referenced table "MAIN" not found!`, `write "orders"."a b".`},
+		{"SELECT u.name FROM orders", `Referenced table "u" not found!`, ""},
+	} {
+		h.engine.start = func(context.Context, Statement) (Result, error) {
+			return nil, &StatementError{Kind: "binder", Message: test.message, Position: -1}
+		}
+		_, m, _ := why(t, h.run(test.sql).err)
+		if next := m["next"]; !strings.Contains(next, test.next) || test.next == "" && next != "" {
+			t.Errorf("%s: next is %q", test.sql, next)
+		}
 	}
 	h.engine.start = func(context.Context, Statement) (Result, error) { panic("a bug") }
 	wantReason(t, h.run(sql).err, ReasonInternal)
@@ -429,12 +463,39 @@ func TestErrorsBelow(t *testing.T) {
 	h.tailErr = &tail.DamageError{Topic: "orders"}
 	wantReason(t, ask(), ReasonUnavailable)
 	h.tailErr = nil
+	for _, test := range []struct {
+		err  error
+		want Reason
+	}{
+		{fmt.Errorf("store the columns: %w", meta.ErrUnavailable), ReasonUnavailable},
+		{fmt.Errorf("store the columns: %w", meta.ErrTooLarge), ReasonUnavailable},
+		{fmt.Errorf("%w: later", errCorruptSchema), ReasonCorruptData},
+		{fmt.Errorf("read topic orders: %w", meta.ErrUnknownTopic), ReasonUnknownTopic},
+	} {
+		h.tailErr = fmt.Errorf("begin the tail of topic orders: %w", &tail.SchemaError{Topic: "orders", Err: test.err})
+		err := ask()
+		wantReason(t, err, test.want)
+		if ce, _ := errors.AsType[*connect.Error](err); (len(ce.Details()) == 2) != (test.want == ReasonUnavailable) {
+			t.Errorf("%v: it does not say right whether to try again", test.err)
+		}
+	}
+	h.tailErr = fmt.Errorf("read topic orders: %w", meta.ErrUnknownTopic)
+	wantReason(t, ask(), ReasonUnknownTopic)
+	h.tailErr = &tail.RangeError{Topic: "orders", Err: &client.Error{Code: connect.CodeNotFound, Reason: client.ReasonOffsetOutOfRange}}
+	wantReason(t, ask(), ReasonUnavailable)
+	h.tailErr = fmt.Errorf("read: %w", &tail.PanicError{Topic: "orders", Cause: "index out of range"})
+	err := ask()
+	wantReason(t, err, ReasonInternal)
+	if strings.Contains(err.Error(), "index") {
+		t.Error("the inside is shown:", err)
+	}
+	h.tailErr = nil
 	lag := tailError(&tail.LagError{Topic: "orders", Partitions: []tail.Lag{{Partition: 1, Reached: 3, Wanted: 9}}})
 	if !strings.Contains(lag.Error(), "partition 1 of topic orders is at offset 3 of 9") {
 		t.Error("it does not say what lags:", lag)
 	}
 	h.endsErr = &client.Error{Code: connect.CodeUnavailable, Message: "no leader", RetryAfter: 2 * time.Second, Retryable: true}
-	err := ask()
+	err = ask()
 	wantReason(t, err, ReasonUnavailable)
 	ce, _ := errors.AsType[*connect.Error](err)
 	if len(ce.Details()) != 2 {
@@ -453,6 +514,223 @@ func TestTopicMadeAgain(t *testing.T) {
 	}
 	w.beforeEnd = func(string) { w.create("orders", 1) }
 	wantReason(t, h.run("SELECT * FROM orders").err, ReasonUnknownTopic)
+	w.beforeEnd = nil
+
+	// The same when the columns, or the tail, are first to notice.
+	attempts := 0
+	w.beforeSchema = func(meta.Topic) error {
+		if attempts++; attempts < pinAttempts {
+			return fmt.Errorf("read topic orders: %w", meta.ErrUnknownTopic)
+		}
+		return nil
+	}
+	if a := h.run("SELECT * FROM orders"); a.err != nil || attempts != pinAttempts {
+		t.Error(attempts, a.err)
+	}
+	w.beforeSchema = nil
+	w.beforeSnapshot = func() error {
+		if attempts--; attempts > 0 {
+			return fmt.Errorf("begin: %w", &tail.SchemaError{Topic: "orders", Err: fmt.Errorf("read topic orders: %w", meta.ErrUnknownTopic)})
+		}
+		return nil
+	}
+	if a := h.run("SELECT * FROM orders"); a.err != nil || attempts != 0 {
+		t.Error(attempts, a.err)
+	}
+	w.beforeSnapshot = nil
+
+	// Also when the columns fail for a reason that comes from the topic's end, before the ends tell of it.
+	failed := make(chan struct{})
+	var first, second sync.Once
+	w.beforeSchema = func(meta.Topic) (err error) {
+		first.Do(func() {
+			defer close(failed)
+			err = errors.New("half of it is gone")
+		})
+		return err
+	}
+	w.beforeEnd = func(string) {
+		<-failed
+		second.Do(func() { w.create("orders", 3) })
+	}
+	if a := h.run("SELECT * FROM orders"); a.err != nil || len(a.started.GetPosition()[0].GetOffsets()) != 3 {
+		t.Error(a.started, a.err)
+	}
+	w.beforeEnd = nil
+
+	// What lists all topics leaves it out.
+	w.create("users", 1)
+	w.beforeSchema = func(t meta.Topic) error {
+		if t.Name == "orders" {
+			return meta.ErrUnknownTopic
+		}
+		return nil
+	}
+	tables, err := h.query.ListTables(t.Context(), &tidemarkv1.ListTablesRequest{})
+	if err != nil || tables.GetTables()[0].GetName() != "users" {
+		t.Error(tables, err)
+	}
+	if got := h.run("SELECT * FROM system.columns").rows(t); len(got) != 9 || got[1][0] != "users" {
+		t.Error(got)
+	}
+}
+
+// untilStopped gives nothing until its statement is stopped: what asks for the next rows it does not hear.
+type untilStopped struct{ statement context.Context }
+
+func (untilStopped) Schema() *arrow.Schema { return generated }
+
+func (u untilStopped) Next(context.Context) (arrow.Record, error) {
+	<-u.statement.Done()
+	return nil, context.Cause(u.statement)
+}
+
+func (untilStopped) Close() {}
+
+// TestEndOfAQueryStopsItsStatement: what ends a query by itself does not wait for the engine's next rows.
+func TestEndOfAQueryStopsItsStatement(t *testing.T) {
+	h := newHarness(t, newWorld(), nil)
+	var stopped func() error
+	h.engine.start = func(ctx context.Context, _ Statement) (Result, error) {
+		stopped = ctx.Err
+		return &first{Result: &generator{rows: 10, step: 10}, rest: untilStopped{ctx}}, nil
+	}
+	limited := func(r *tidemarkv1.ExecuteRequest) { r.MaxRows, r.TimeoutMs = 5, 5000 }
+	wantReason(t, h.run("SELECT 1", limited).err, ReasonResultTooLarge)
+	if stopped() == nil {
+		t.Error("the statement goes on")
+	}
+	// One that has given all is not interrupted: its instance serves others.
+	h.engine.start = func(ctx context.Context, _ Statement) (Result, error) {
+		return &generator{rows: 5, step: 5, onClose: func() {
+			if ctx.Err() != nil {
+				t.Error("a whole result was interrupted")
+			}
+		}}, nil
+	}
+	if err := h.run("SELECT 1", limited).err; err != nil {
+		t.Error(err)
+	}
+}
+
+// TestCloseGivesUp: a query that cannot be interrupted does not hold up the process's end.
+func TestCloseGivesUp(t *testing.T) {
+	c := newFakeClock()
+	h := newHarness(t, newWorld(), func(p *components) { p.clock = c })
+	begun, let := make(chan struct{}), make(chan struct{})
+	h.engine.start = func(context.Context, Statement) (Result, error) { return stubborn{begun, let}, nil }
+	done := make(chan error)
+	go func() { done <- h.run("SELECT 1").err }()
+	<-begun
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	closed := make(chan error)
+	go func() { closed <- h.service.Close(ctx) }()
+	until(t, "Close gives up", func() bool {
+		c.advance(endGrace / 10)
+		select {
+		case err := <-closed:
+			if !errors.Is(err, ErrStillRunning) {
+				t.Error("Close:", err)
+			}
+			return true
+		default:
+			return false
+		}
+	})
+	close(let)
+	wantReason(t, <-done, ReasonShuttingDown)
+	if err := h.service.Close(t.Context()); err != nil {
+		t.Error("the second Close, when the query is over:", err)
+	}
+}
+
+// stubborn gives nothing until it is let, whoever asks it to stop.
+type stubborn struct{ begun, let chan struct{} }
+
+func (stubborn) Schema() *arrow.Schema { return generated }
+
+func (s stubborn) Next(context.Context) (arrow.Record, error) {
+	close(s.begun)
+	<-s.let
+	return nil, context.Canceled
+}
+
+func (stubborn) Close() {}
+
+// TestPositionThatIsNotReached: a position that nobody was acknowledged is waited for a moment, and then said to be one.
+func TestPositionThatIsNotReached(t *testing.T) {
+	c := newFakeClock()
+	h := newHarness(t, newWorld("orders"), func(p *components) { p.clock = c })
+	h.produce("orders", "a")
+	done := make(chan answer)
+	ask := func(offset int64, timeout time.Duration) {
+		done <- h.run("SELECT * FROM orders", func(r *tidemarkv1.ExecuteRequest) {
+			r.AtLeast = []*tidemarkv1.Position{{Topic: "orders", Offsets: map[int32]int64{0: offset}}}
+			r.TimeoutMs = timeout.Milliseconds()
+		})
+	}
+	waits := func() {
+		until(t, "it waits for the log", func() bool {
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			return h.waiting == 1
+		})
+	}
+	for _, timeout := range []time.Duration{time.Hour, time.Second} {
+		go ask(99, timeout)
+		waits()
+		wait := min(timeout, 10*time.Second)
+		c.advance(wait - time.Millisecond)
+		select {
+		case a := <-done:
+			t.Fatal("it did not wait:", a.err)
+		default:
+		}
+		c.advance(time.Millisecond)
+		err := (<-done).err
+		m := wantReason(t, err, ReasonPositionNotReached)
+		if m["topic"] != "orders" || m["partition"] != "0" || m["asked"] != "99" || m["end"] != "1" || !strings.Contains(m["next"], "acks=1") {
+			t.Error(m)
+		}
+		if !strings.Contains(err.Error(), "asks for offset 99 of partition 0 of topic orders, which ends at 1") {
+			t.Error(err)
+		}
+		if ce, _ := errors.AsType[*connect.Error](err); ce.Code() != connect.CodeFailedPrecondition || len(ce.Details()) != 1 {
+			t.Error("it is to be tried again:", ce.Code(), len(ce.Details()))
+		}
+	}
+	// The log comes there, and the tail late: that is no reason to fail.
+	h.mu.Lock()
+	h.slowTail = true
+	h.mu.Unlock()
+	go ask(2, time.Hour)
+	waits()
+	h.produce("orders", "b")
+	h.mu.Lock()
+	asked := h.asked
+	h.mu.Unlock()
+	c.advance(aheadWait)
+	until(t, "it asks the tail again", func() bool {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		return h.asked > asked
+	})
+	h.mu.Lock()
+	h.slowTail = false
+	h.mu.Unlock()
+	h.produce("orders")
+	if got := (<-done).rows(t); len(got) != 3 {
+		t.Error(got)
+	}
+	// A tail that is behind the log is what a query that ran out of time waited for.
+	h.mu.Lock()
+	h.slowTail = true
+	h.mu.Unlock()
+	go ask(99, time.Second)
+	waits()
+	c.advance(time.Second)
+	wantReason(t, (<-done).err, ReasonTimeout)
 }
 
 func TestLimitsOfRequests(t *testing.T) {
@@ -472,6 +750,16 @@ func TestLimitsOfRequests(t *testing.T) {
 	}
 	if h.service.texts.used.Load() != 0 {
 		t.Error("texts are counted that are gone")
+	}
+}
+
+// TestStalledAreAsManyAsCompute: together they bound the engines there are, and so their memory.
+func TestStalledAreAsManyAsCompute(t *testing.T) {
+	if l := (Limits{}).withDefaults(4); l.Concurrent != 8 || l.Stalled != 8 {
+		t.Errorf("%+v", l)
+	}
+	if l := (Limits{Concurrent: 3}).withDefaults(4); l.Stalled != 3 {
+		t.Errorf("%+v", l)
 	}
 }
 
@@ -496,6 +784,8 @@ func TestTimeIsOver(t *testing.T) {
 		t.Error("it does not say what it was at:", err)
 	}
 	// Waiting counts: for the log, and in the queue.
+	h.produce("orders", "a")
+	h.slowTail = true
 	go func() {
 		done <- h.run("SELECT * FROM orders", func(r *tidemarkv1.ExecuteRequest) {
 			r.AtLeast = []*tidemarkv1.Position{{Topic: "orders", Offsets: map[int32]int64{0: 99}}}
@@ -562,6 +852,47 @@ func TestWrongSQLDoesNotWait(t *testing.T) {
 	if ce, _ := errors.AsType[*connect.Error](err); len(ce.Details()) != 2 {
 		t.Error("there is no hint when to try again")
 	}
+	cancel()
+	queries.Wait()
+}
+
+// TestQueueIsNotOfWhoFillsIt: a query that is pushed out of a full queue is told so, and the other gets its place. That connections are told apart
+// is enough here: all clients of a test have one host.
+func TestQueueIsNotOfWhoFillsIt(t *testing.T) {
+	h := newHarness(t, newWorld(), func(c *components) { c.limits.Concurrent = 1; c.limits.Waiting = 2 })
+	begun := make(chan struct{})
+	h.engine.start = func(context.Context, Statement) (Result, error) { return stuck{begun}, nil }
+	ctx, cancel := context.WithCancel(t.Context())
+	var queries sync.WaitGroup
+	ended := make(chan error, 3)
+	greedy, honest := h.client(), h.client()
+	ask := func(c tidemarkv1connect.QueryServiceClient, sql string) {
+		queries.Go(func() {
+			if err := read(c.Execute(ctx, &tidemarkv1.ExecuteRequest{Sql: sql})).err; ctx.Err() == nil {
+				ended <- err
+			}
+		})
+	}
+	waiting := func(n int) {
+		until(t, "they wait", func() bool { _, waiting := h.service.gate.levels(); return waiting == n })
+	}
+	ask(greedy, "SELECT 1")
+	<-begun
+	ask(greedy, "SELECT 2")
+	waiting(1)
+	ask(greedy, "SELECT 3")
+	waiting(2)
+	ask(honest, "SELECT 4")
+	err := <-ended
+	wantReason(t, err, ReasonQueueFull)
+	if !strings.Contains(err.Error(), "made room for another's") {
+		t.Error(err)
+	}
+	until(t, "the newest is gone", func() bool {
+		records := h.service.registry.records()
+		return len(records) == 4 && records[0].sql == "SELECT 3" && records[0].state == stateFailed
+	})
+	waiting(2)
 	cancel()
 	queries.Wait()
 }
@@ -702,6 +1033,10 @@ func TestFailuresOfOursAreLogged(t *testing.T) {
 		t.Error("a mistake of the client's was logged:", log.String())
 	}
 	h.engine.start = func(context.Context, Statement) (Result, error) { panic("a bug of ours") }
+	h.run("SELECT 1 AS \"" + strings.Repeat("x", 3000) + "\"")
+	if strings.Contains(log.String(), strings.Repeat("x", loggedSQL)) || !strings.Contains(log.String(), strings.Repeat("x", loggedSQL/2)) {
+		t.Error("the log has all of the statement, or none:", len(log.String()))
+	}
 	h.run("SELECT 1")
 	if !strings.Contains(log.String(), "a bug of ours") || !strings.Contains(log.String(), "query_id=") {
 		t.Error("the log has", log.String())

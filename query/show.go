@@ -31,8 +31,34 @@ func (c *checked) describesTable() bool {
 		return false
 	}
 	r := c.statement.References[0]
-	verb, rest := strings.TrimSpace(c.body[:r.Start]), strings.Trim(c.body[r.End:], "; \t\r\n")
+	verb, rest := spoken(c.body[:r.Start]), spoken(c.body[r.End:])
 	return rest == "" && (strings.EqualFold(verb, "describe") || strings.EqualFold(verb, "desc") || strings.EqualFold(verb, "show"))
+}
+
+// spoken is what a text without quotes says: without its comments, which may nest, and the blanks and semicolons around.
+func spoken(text string) string {
+	var out strings.Builder
+	for depth := 0; text != ""; {
+		n := 1
+		switch {
+		case strings.HasPrefix(text, "/*"):
+			n = 2
+			depth++
+			out.WriteByte(' ')
+		case depth > 0 && strings.HasPrefix(text, "*/"):
+			n = 2
+			depth--
+		case depth > 0:
+		case strings.HasPrefix(text, "--"):
+			if n = strings.IndexByte(text, '\n'); n < 0 {
+				n = len(text)
+			}
+		default:
+			out.WriteByte(text[0])
+		}
+		text = text[n:]
+	}
+	return strings.Trim(out.String(), "; \t\r\n\v\f")
 }
 
 func newDescription() *tableBuilder {

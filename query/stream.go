@@ -28,17 +28,27 @@ type sink interface {
 	finished(s stats) error
 }
 
+// pulled is a result to be pulled from: what makes an error of its errors, and what ends its statement.
+type pulled struct {
+	Result
+
+	failed func(error) error
+	end    context.CancelFunc
+}
+
 // pull takes records from a result as they come, one ahead of who sends them.
 type pull struct {
 	records chan arrow.Record
 	err     error // valid once records is closed; nil: the result is whole
+	whole   bool  // all was taken that there is
 	stop    context.CancelFunc
+	end     context.CancelFunc
 	done    sync.WaitGroup
 }
 
-func startPull(ctx context.Context, result Result, failed func(error) error) *pull {
+func startPull(ctx context.Context, result pulled) *pull {
 	ctx, stop := context.WithCancel(ctx)
-	p := &pull{records: make(chan arrow.Record), stop: stop}
+	p := &pull{records: make(chan arrow.Record), stop: stop, end: result.end}
 	p.done.Go(func() {
 		defer close(p.records)
 		p.err = guarded(func() error {
@@ -48,7 +58,7 @@ func startPull(ctx context.Context, result Result, failed func(error) error) *pu
 				case errors.Is(err, io.EOF):
 					return nil
 				case err != nil:
-					return failed(err)
+					return result.failed(err)
 				}
 				select {
 				case p.records <- rec:
@@ -62,8 +72,12 @@ func startPull(ctx context.Context, result Result, failed func(error) error) *pu
 	return p
 }
 
-// close ends the pulling and waits for it.
+// close ends the pulling and waits for it. A statement that has not come to its end is ended first: the engine may be long about
+// its next rows. One that has may still serve, and is left alone.
 func (p *pull) close() {
+	if !p.whole {
+		p.end()
+	}
 	p.stop()
 	p.done.Wait()
 	for rec := range p.records { // closed: there is none, unless somebody left before taking it
@@ -72,8 +86,8 @@ func (p *pull) close() {
 }
 
 // stream moves a result to the sink under the schema that the sink was told, and counts.
-func (q *query) stream(ctx context.Context, result Result, schema *arrow.Schema, failed func(error) error) error {
-	p := startPull(ctx, result, failed)
+func (q *query) stream(ctx context.Context, result pulled, schema *arrow.Schema) error {
+	p := startPull(ctx, result)
 	defer p.close()
 	b := &batcher{schema: schema}
 	defer b.release()
@@ -99,6 +113,7 @@ func (q *query) stream(ctx context.Context, result Result, schema *arrow.Schema,
 			case !more && p.err != nil:
 				return p.err
 			case !more:
+				p.whole = true
 				if b.empty() {
 					return nil
 				}

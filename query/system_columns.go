@@ -3,7 +3,6 @@ package query
 import (
 	"context"
 
-	"github.com/tidemark-io/tidemark/meta"
 	"github.com/tidemark-io/tidemark/query/column"
 	"github.com/tidemark-io/tidemark/query/tail"
 )
@@ -20,17 +19,7 @@ var systemColumns = systemTable{
 		"misfits", int64Type, "first_misfit_partition", int32Type, "first_misfit_offset", int64Type,
 	),
 	read: func(ctx context.Context, s *Service, b *tableBuilder) error {
-		topics, err := s.topics.List(ctx)
-		if err != nil {
-			return unavailable("list the topics", err)
-		}
-		schemas, err := eachOf(ctx, atOnce, topics, func(ctx context.Context, t meta.Topic) (*column.Schema, error) {
-			schema, err := s.topics.Schema(ctx, t)
-			if err != nil {
-				return nil, schemaError(t.Name, err)
-			}
-			return schema, nil
-		})
+		topics, schemas, err := s.topicsWithColumns(ctx)
 		if err != nil {
 			return err
 		}

@@ -109,9 +109,7 @@ func (c *catalog) change(ctx context.Context, name, id string, change func(*colu
 		case err == nil:
 			return c.decode(t, swapped)
 		case errors.Is(err, meta.ErrPointerMoved): // others were quicker: theirs is what is extended
-		case errors.Is(err, meta.ErrGuardChanged):
-			return nil, fmt.Errorf("%w: %s was deleted", meta.ErrUnknownTopic, name)
-		default:
+		default: // also that the topic was deleted
 			return nil, fmt.Errorf("store the columns of topic %s: %w", name, err)
 		}
 	}

@@ -66,7 +66,7 @@ func (r *fakeRegistry) SwapTopicSchema(_ context.Context, _ meta.Topic, from met
 	defer r.mu.Unlock()
 	switch {
 	case r.gone:
-		return r.pointer, meta.ErrGuardChanged
+		return meta.Pointer{}, meta.ErrUnknownTopic
 	case r.pointer.Revision != from:
 		return r.pointer, meta.ErrPointerMoved
 	}

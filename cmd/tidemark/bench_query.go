@@ -35,9 +35,10 @@ run:
   sum, group    sums by a column of few values, counts by a text of many
   point, limit  one record by its offset, any 10 records
   stream        the whole topic: time to the first rows, and rows a second
-  freshness     while records come in at --rate for --duration, again and again: from
-                an acknowledgement to an answer that covers it; an answer that lacks
-                an acknowledged record fails the run
+  freshness     while records come in at --rate for --duration, with one question behind
+                the other: from every acknowledgement to the first answer that covers
+                it; an answer that lacks a record that was acknowledged before the
+                question fails the run
 
 Unless --topic names one, it makes a topic for the run and deletes it afterwards. A
 topic that is named is made and filled if it is not there; it stays.
@@ -231,6 +232,7 @@ func (a *app) askBench(ctx context.Context, c *client.Client, q *benchQuestion, 
 type benchAnswer struct {
 	rows              int64
 	number            int64 // the first value, when it is a BIGINT
+	covers            []client.Position
 	firstRow, lastRow time.Duration
 }
 
@@ -242,6 +244,7 @@ func (a *app) timeQuery(ctx context.Context, c *client.Client, sql string, o cli
 		return answer, err
 	}
 	defer rows.Close()
+	answer.covers = rows.Position()
 	for {
 		rec, err := rows.Next()
 		if errors.Is(err, io.EOF) {
@@ -276,7 +279,7 @@ func (a *app) renderBenchQuery(r *benchQueryReport) error {
 	}
 	if f := r.Freshness; f != nil {
 		l := f.Visible
-		rows = append(rows, []string{"freshness", strconv.FormatInt(f.Queries, 10), "", ms(l.P50), ms(l.P90), ms(l.P99), ms(l.Max), strconv.FormatFloat(f.RecordsPerSecond, 'f', 0, 64), ""})
+		rows = append(rows, []string{"freshness", strconv.FormatInt(f.Acknowledgements, 10), "", ms(l.P50), ms(l.P90), ms(l.P99), ms(l.Max), strconv.FormatFloat(f.RecordsPerSecond, 'f', 0, 64), ""})
 	}
 	return a.render(view{columns: columns, rows: rows, json: r, plain: r.print})
 }
@@ -296,7 +299,7 @@ func (r *benchQueryReport) print(w io.Writer) error {
 		}
 	}
 	if f := r.Freshness; f != nil {
-		fmt.Fprintf(&b, "  freshness   %s\n              (from an ack to an answer that covers it, %d times, at %.0f records/s of %.0f)\n", f.Visible, f.Queries, f.RecordsPerSecond, f.TargetRate)
+		fmt.Fprintf(&b, "  freshness   %s\n              (from each of %d acks to the first answer that covers it, %d answers, at %.0f records/s of %.0f)\n", f.Visible, f.Acknowledgements, f.Queries, f.RecordsPerSecond, f.TargetRate)
 	}
 	if r.ServerRSS > 0 {
 		fmt.Fprintf(&b, "  server      %.0f MB resident\n", float64(r.ServerRSS)/1e6)

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/HdrHistogram/hdrhistogram-go"
 	"github.com/apache/arrow/go/v17/arrow"
 	"github.com/apache/arrow/go/v17/arrow/array"
 	"golang.org/x/sync/errgroup"
@@ -22,8 +23,55 @@ type freshnessReport struct {
 	RecordsPerSecond float64 `json:"records_per_second"`
 	Seconds          float64 `json:"seconds"`
 	Queries          int64   `json:"queries"`
-	// Visible is from an acknowledgement to an answer of a query that was asked for it.
+	Acknowledgements int64   `json:"acknowledgements"`
+	// Visible is from each acknowledgement to the first answer that covers it, whatever question was under way meanwhile.
 	Visible latencyReport `json:"visible_after_ack"`
+}
+
+// visibility measures how long each acknowledgement waits for an answer that covers it. Its methods may be called from any goroutine.
+type visibility struct {
+	mu      sync.Mutex
+	waiting map[int32][]ackedAt // by partition, offsets rise
+	covered map[int32]int64     // by partition, the end of what was answered
+	samples *hdrhistogram.Histogram
+}
+
+type ackedAt struct {
+	offset int64
+	at     time.Time
+}
+
+func newVisibility() *visibility {
+	return &visibility{waiting: map[int32][]ackedAt{}, covered: map[int32]int64{}, samples: newLatencies()}
+}
+
+// acked says that a record was acknowledged. One that an answer had covered before waits no time.
+func (v *visibility) acked(k acked, at time.Time) {
+	if k.err != nil {
+		return
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if k.offset < v.covered[k.partition] {
+		recordLatency(v.samples, 0)
+		return
+	}
+	v.waiting[k.partition] = append(v.waiting[k.partition], ackedAt{k.offset, at})
+}
+
+// answered says that an answer covers everything below the offsets.
+func (v *visibility) answered(offsets map[int32]int64, at time.Time) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for partition, end := range offsets {
+		v.covered[partition] = max(v.covered[partition], end)
+		waiting := v.waiting[partition]
+		for len(waiting) > 0 && waiting[0].offset < end {
+			recordLatency(v.samples, at.Sub(waiting[0].at))
+			waiting = waiting[1:]
+		}
+		v.waiting[partition] = waiting
+	}
 }
 
 // ackedPosition is what a producer's records have come to. Its methods may be called from any goroutine.
@@ -34,7 +82,6 @@ type ackedPosition struct {
 	offsets map[int32]int64
 	count   int64
 	err     error
-	changed chan struct{} // is closed by the next answer; nil when nobody waits
 }
 
 func (p *ackedPosition) done(k acked) {
@@ -49,10 +96,6 @@ func (p *ackedPosition) done(k acked) {
 		}
 		p.offsets[k.partition] = max(p.offsets[k.partition], k.offset+1)
 		p.count++
-	}
-	if p.changed != nil {
-		close(p.changed)
-		p.changed = nil
 	}
 }
 
@@ -75,16 +118,6 @@ func (p *ackedPosition) position() []client.Position {
 		return nil
 	}
 	return []client.Position{{Topic: p.topic, Offsets: maps.Clone(p.offsets)}}
-}
-
-// next returns a channel that is closed by the next answer.
-func (p *ackedPosition) next() <-chan struct{} {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.changed == nil {
-		p.changed = make(chan struct{})
-	}
-	return p.changed
 }
 
 // orders generates the records of the benchmark, the same in every run. Not safe for concurrent use.
@@ -155,45 +188,61 @@ func (a *app) measureFreshness(ctx context.Context, c *client.Client, f *benchQu
 	if err != nil {
 		return nil, doing(err, "start the producer")
 	}
-	report := &freshnessReport{TargetRate: f.rate}
-	visible := newLatencies()
+	report, visible := &freshnessReport{TargetRate: f.rate}, newVisibility()
+	done := func(k acked) {
+		visible.acked(k, a.clock.Now()) // first: once acks has it, an answer may tell of it
+		acks.done(k)
+	}
+	ask := func() error {
+		acknowledged, position := others+acks.records(), acks.position()
+		answer, err := a.timeQuery(ctx, c, count, client.QueryOptions{AtLeast: position})
+		if err != nil {
+			return doing(err, "ask for what was acknowledged")
+		}
+		if answer.number < acknowledged {
+			return missingRecords(answer.number, acknowledged)
+		}
+		now := a.clock.Now()
+		for _, p := range append(position, answer.covers...) {
+			if p.Topic == topic {
+				visible.answered(p.Offsets, now)
+			}
+		}
+		report.Queries++
+		return nil
+	}
 	before, begin := acks.records(), a.clock.Now()
 	run, cancel := context.WithTimeoutCause(ctx, f.duration, errBenchDone)
 	defer cancel()
 	group, run := errgroup.WithContext(run)
-	group.Go(func() error { return doing(a.produceOrders(ctx, run, p, f.rate, acks), "produce to %q", topic) })
+	group.Go(func() error { return doing(a.produceOrders(ctx, run, p, f.rate, acks, done), "produce to %q", topic) })
 	group.Go(func() error {
-		for {
-			select {
-			case <-acks.next():
-			case <-run.Done():
-				return benchEnded(run)
+		// One question behind the other, so that an answer that takes long shows in everything that was acknowledged meanwhile.
+		for run.Err() == nil {
+			if err := ask(); err != nil {
+				return err
 			}
-			acknowledged, at := others+acks.records(), a.clock.Now()
-			answer, err := a.timeQuery(ctx, c, count, client.QueryOptions{AtLeast: acks.position()})
-			if err != nil {
-				return doing(err, "ask for what was acknowledged")
-			}
-			if answer.number < acknowledged {
-				return missingRecords(answer.number, acknowledged)
-			}
-			recordLatency(visible, a.clock.Now().Sub(at))
-			report.Queries++
 		}
+		return benchEnded(run)
 	})
 	err = group.Wait()
 	elapsed := a.clock.Now().Sub(begin)
 	if closeErr := p.close(context.WithoutCancel(ctx)); err == nil {
 		err = doing(closeErr, "produce to %q", topic)
 	}
+	if err == nil {
+		err = ask() // covers what was acknowledged last
+	}
 	report.Seconds = elapsed.Seconds()
 	report.RecordsPerSecond = float64(acks.records()-before) / report.Seconds
-	report.Visible = reportLatencies(visible)
+	report.Acknowledgements = visible.samples.TotalCount()
+	report.Visible = reportLatencies(visible.samples)
 	return report, err
 }
 
-// produceOrders sends orders at a rate until run is done, and waits for the answers; only ctx ends the waiting.
-func (a *app) produceOrders(ctx, run context.Context, p producer, rate float64, acks *ackedPosition) error {
+// produceOrders sends orders at a rate until run is done, and waits for the answers, which done hears and hands on to acks; only ctx
+// ends the waiting.
+func (a *app) produceOrders(ctx, run context.Context, p producer, rate float64, acks *ackedPosition, done func(acked)) error {
 	source, begin := newOrders(), a.clock.Now()
 	for i := 0; run.Err() == nil; i++ {
 		due := begin.Add(time.Duration(float64(i) / rate * float64(time.Second)))
@@ -208,7 +257,7 @@ func (a *app) produceOrders(ctx, run context.Context, p producer, rate float64, 
 		}
 		m := message{partition: -1}
 		m.key, m.value = source.next()
-		if err := p.produce(run, &m, acks.done); err != nil && run.Err() == nil {
+		if err := p.produce(run, &m, done); err != nil && run.Err() == nil {
 			return err
 		}
 		if err := acks.failure(); err != nil {

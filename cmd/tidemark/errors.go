@@ -101,8 +101,9 @@ func queryAdvice(reason string, metadata map[string]string) (code int, next stri
 		code, next = exitUsage, "one statement of DuckDB's SQL is wanted: SELECT, SHOW TABLES, DESCRIBE, SUMMARIZE or EXPLAIN"
 	case client.ReasonUnknownColumn:
 		code, next = exitUsage, "`tidemark sql 'DESCRIBE \"TABLE\"'` shows the columns of a table"
-	case client.ReasonStatementNotAllowed, client.ReasonNotOneStatement, client.ReasonFunctionNotAllowed, client.ReasonTableNotAllowed,
-		client.ReasonUnsupported, client.ReasonInvalidSQL:
+	case client.ReasonUnsupported, client.ReasonInvalidSQL:
+		code = exitUsage // whatever it is, the message says it best
+	case client.ReasonStatementNotAllowed, client.ReasonNotOneStatement, client.ReasonFunctionNotAllowed, client.ReasonTableNotAllowed:
 		code, next = exitUsage, "a query reads topics and system tables, and calls functions that touch nothing else"
 	case client.ReasonUnknownTable:
 		code, next = exitNotFound, "`tidemark sql 'SHOW TABLES'` shows the tables there are; a name with '.' or '-' needs double quotes"
@@ -112,6 +113,8 @@ func queryAdvice(reason string, metadata map[string]string) (code int, next stri
 		code, next = exitFailed, "read less at once: fewer columns, a condition on _timestamp or _offset, or fewer groups"
 	case client.ReasonQueryTimeout:
 		code, next = exitFailed, "give it more time with --timeout, up to the server's limit, or let it read less"
+	case client.ReasonPositionNotReached:
+		code, next = exitNotFound, "`tidemark topic describe` shows where each partition ends; ask without --at-least"
 	case client.ReasonQueryCanceled:
 		code, next = exitFailed, "somebody ended it; ask again if you still want the answer"
 	case client.ReasonQueryQueueFull:

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/tidemark-io/tidemark/query/render"
 )
 
 // The exit codes are part of the command line's contract.
@@ -59,7 +61,7 @@ func (a *app) report(ctx context.Context, err error) int {
 // tellf writes to standard error. There is nobody left to hear that it failed.
 func (a *app) tellf(format string, args ...any) { _, _ = fmt.Fprintf(a.stderr, format, args...) }
 
-// oneLine keeps an error on its line, whatever a server put into it.
+// oneLine keeps an error on its line, and the terminal as it is, whatever a server or a record put into it.
 func oneLine(s string) string {
-	return strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r == '\n' || r == '\r' }), " ")
+	return render.Escape(strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r == '\n' || r == '\r' }), " "))
 }

@@ -99,5 +99,7 @@ func (l *lateQueries) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(http.StatusServiceUnavailable)
-	_ = json.NewEncoder(w).Encode(map[string]string{"code": err.Code().String(), "message": err.Message()})
+	if json.NewEncoder(w).Encode(map[string]string{"code": err.Code().String(), "message": err.Message()}) != nil {
+		return // the client is gone
+	}
 }

@@ -31,7 +31,7 @@ func (p *nodeProcess) bringQueries() error {
 	if !p.cfg.has(roleIngest) {
 		return err
 	}
-	p.asked.waitFor(err)
+	p.asked.fail(err)
 	p.deps.logger.Error("no query will be answered, the log goes on", "cause", err)
 	return nil
 }
@@ -59,7 +59,7 @@ func (p *nodeProcess) openQueries() (_ *queryRole, err error) {
 		Engine: r.engine, Meta: p.client, Client: r.client, FS: p.deps.fs, Dir: p.data.path("query", "tail"),
 		TailMemory: int64(p.cfg.tailMemory), TailDisk: int64(p.cfg.querySpace), Clock: p.deps.clock, Random: p.deps.random, Logger: p.deps.logger,
 		Memory: duck.NewMemory(), Meters: p.telemetry.meters, Tracers: p.telemetry.tracers, Interceptors: p.interceptors,
-		Limits: query.Limits{Concurrent: p.cfg.queriesBusy, Timeout: p.cfg.queryTimeout},
+		Limits: query.Limits{Concurrent: p.cfg.queriesBusy, Timeout: p.cfg.queryTimeout, MaxRows: p.cfg.queryRows},
 	})
 	return r, err
 }
@@ -73,11 +73,16 @@ func (p *nodeProcess) logClient() (*client.Client, error) {
 	return client.New(cfg)
 }
 
-// close ends the service first and what it stands on after it. Queries have until ctx ends to finish.
+// close ends the service first and what it stands on after it. Queries have until ctx ends to finish. What a query that cannot be
+// ended still uses is left to the end of the process.
 func (r *queryRole) close(ctx context.Context) error {
 	var errs []error
 	if r.service != nil {
-		errs = append(errs, r.service.Close(ctx))
+		err := r.service.Close(ctx)
+		if errors.Is(err, query.ErrStillRunning) {
+			return err
+		}
+		errs = append(errs, err)
 	}
 	if r.client != nil {
 		r.client.Close()

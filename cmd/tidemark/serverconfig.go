@@ -22,7 +22,7 @@ var laterRoles = []string{"compact"}
 // Defaults of the query role.
 const (
 	defaultTailMemory   = 512 << 20
-	defaultQueryMemory  = 1 << 30
+	defaultQueryMemory  = 512 << 20
 	defaultQuerySpace   = 16 << 30
 	defaultQueryTimeout = time.Minute
 )
@@ -63,6 +63,7 @@ type serverConfig struct {
 	querySpace   byteSize      // on disk: of one query, and of all topics together
 	queryTimeout time.Duration // of a query that asks for none
 	queriesBusy  int           // at once; 0: by the cores
+	queryRows    int64         // of one result; 0: no limit
 }
 
 // commonFlags are those of dev and serve alike.
@@ -79,8 +80,9 @@ func (c *serverConfig) commonFlags(a *app, cmd *cobra.Command) {
 	f.Var(&c.querySpace, "query-disk", "temporary disk space of one query, and of the records of all topics that are queried")
 	f.DurationVar(&c.queryTimeout, "query-timeout", defaultQueryTimeout, "how long a query takes at most when it does not say; it may ask for an hour")
 	f.IntVar(&c.queriesBusy, "queries", 0, "how many queries compute at once, the others wait; 0 is two for each processor")
+	f.Int64Var(&c.queryRows, "query-rows", 0, "how many rows the result of one query may have, more end it; 0 is no limit")
 	a.settings.register(cmd, f, "http", "insecure", "allow-host", "log-level", "flush-interval",
-		"tail-memory", "query-memory", "query-disk", "query-timeout", "queries")
+		"tail-memory", "query-memory", "query-disk", "query-timeout", "queries", "query-rows")
 }
 
 // check refuses what cannot be served before anything is opened.
@@ -160,6 +162,9 @@ func (c *serverConfig) checkQueries() error {
 	}
 	if c.queryTimeout <= 0 || c.queryTimeout > time.Hour {
 		return usagef("use 1s to 1h", "query timeout %s is out of range", c.queryTimeout)
+	}
+	if c.queryRows < 0 {
+		return usagef("use 1 or more, or 0 for no limit", "--query-rows %d is out of range", c.queryRows)
 	}
 	if c.queriesBusy < 0 || c.queriesBusy > 1000 {
 		return usagef("use 1 to 1000, or 0", "--queries %d is out of range", c.queriesBusy)

@@ -26,10 +26,12 @@ func TestServerConfigIsChecked(t *testing.T) {
 		{"node", "--node-id", func(c *serverConfig) { c.nodeID = "a/b" }},
 		{"cluster", "--cluster", func(c *serverConfig) { c.cluster = ".." }},
 		{"flush", "flush interval", func(c *serverConfig) { c.flushInterval = time.Hour }},
+		{"rows", "--query-rows -1", func(c *serverConfig) { c.roles, c.queryTimeout, c.queryRows = []string{roleQuery}, time.Second, -1 }},
 		{"host", "not a host name", func(c *serverConfig) { c.allowHosts = []string{"http://x/"} }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			cfg := serverConfig{dataDir: "d", http: "127.0.0.1:8640", cluster: "dev", roles: []string{roleIngest}}
+			cfg.tailMemory, cfg.queryMemory, cfg.querySpace = defaultTailMemory, defaultQueryMemory, defaultQuerySpace
 			c.edit(&cfg)
 			err := cfg.check()
 			if c.message == "" {

@@ -63,7 +63,7 @@ holds what was produced there.`,
 	flags.StringVar(&f.out, "out", "", "write the result to this `FILE`, when all of it is there")
 	flags.StringArrayVar(&f.atLeast, "at-least", nil, "wait for this `POSITION`, such as 'access 0:2394 1:2058'; may be repeated")
 	flags.DurationVar(&f.timeout, "timeout", 0, "end the query after this `TIME`, waiting included (default: the server's limit)")
-	flags.Int64Var(&f.maxRows, "max-rows", 0, "fail when the result has more than `N` rows (default: the server's limit)")
+	flags.Int64Var(&f.maxRows, "max-rows", 0, "fail when the result has more than `N` rows (default: the limit of the server, --query-rows there; it has none unless it was given one)")
 	return cmd
 }
 

@@ -93,6 +93,12 @@ func (s *fakeServer) answer(sql string) (*fakeRows, error) {
 		return r, nil
 	case sql == "SELECT slow":
 		return nil, nil
+	case sql == "SELECT bad value":
+		return nil, sqlError(connect.CodeInvalidArgument, "SQL_ERROR", "Could not convert string 'x\x1b[2Jy'\nto INT32", nil)
+	case sql == "SELECT unsupported":
+		return nil, sqlError(connect.CodeInvalidArgument, "INVALID_SQL", "no function matches", nil)
+	case sql == "SELECT ahead":
+		return nil, sqlError(connect.CodeFailedPrecondition, "POSITION_NOT_REACHED", "at_least asks for offset 9", map[string]string{"next": "ask without it"})
 	case strings.HasPrefix(sql, "SELEC "):
 		return nil, sqlError(connect.CodeInvalidArgument, "SYNTAX", `syntax error at or near "SELEC"`, map[string]string{"line": "1", "column": "1", "position": "0", "next": "did you mean SELECT?"})
 	case strings.Contains(sql, "regoin"):
