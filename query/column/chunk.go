@@ -19,6 +19,7 @@ type Chunk struct {
 	raw      *Raw
 	columns  []arrow.Array // in the order of the schema's Arrow; those of raw are its own
 	deferred bool
+	elements int
 	misfits  []Misfit
 	bytes    int64
 }
@@ -60,6 +61,9 @@ func (c *Chunk) Raw() *Raw { return c.raw }
 // of Fits.
 func (c *Chunk) Deferred() bool { return c.deferred }
 
+// Elements is how many elements the lists of objects have, of all columns and rows together: the third argument of Bounded.
+func (c *Chunk) Elements() int { return c.elements }
+
 // Misfits are the columns that lack values of some rows, because these are of another type, in the order of the columns.
 func (c *Chunk) Misfits() []Misfit { return c.misfits }
 
@@ -77,7 +81,8 @@ func (c *Chunk) Release() {
 }
 
 // Concat copies chunks of one partition into one, in their order: each begins behind the one before, all have the same schema, and together
-// they have 2,048 rows or fewer. They stay the caller's.
+// they have 2,048 rows or fewer. They stay the caller's, who does not join chunks that take much memory: the limit of what lists may have is
+// that of Shred.
 func Concat(mem memory.Allocator, chunks []*Chunk) (*Chunk, error) {
 	if err := adjacent(chunks); err != nil {
 		return nil, err
@@ -121,6 +126,7 @@ func Concat(mem memory.Allocator, chunks []*Chunk) (*Chunk, error) {
 	raw.Release()
 	for _, c := range chunks {
 		out.deferred = out.deferred || c.deferred
+		out.elements += c.elements
 	}
 	out.misfits = joinMisfits(chunks)
 	return out, nil

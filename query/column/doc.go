@@ -21,6 +21,7 @@
 // Those that are UTF-8 and, by RFC 8259, an object, with white space around it or not. Brackets that nest deeper than 512 are no JSON. All typed
 // columns of any other row are NULL. So are those of a row whose lists would have more than 16,384 entries in Arrow and also more than four for
 // each byte of the document: a LIST of STRUCTs has an entry for every field of every element, and a short document could take all memory.
+// For the same reason a chunk ends with the row with which its lists have more than 1,048,576 entries, so that many short documents cannot either.
 //
 // Of duplicate keys the first wins, at each level. Half of a surrogate pair (\ud800) becomes U+FFFD, as in encoding/json; NULs stay.
 //

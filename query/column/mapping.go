@@ -16,6 +16,12 @@ func Fits(from, to *Schema, deferred bool) bool {
 	return ok && !(changed && deferred) && !(f.grew && from.full())
 }
 
+// Bounded tells whether a chunk whose lists of objects have so many elements (Chunk.Elements) may be read through the Mapping of two versions: in
+// Arrow every element gets an entry for every new field. If not, it is decoded anew, and becomes several.
+func Bounded(from, to *Schema, elements int) bool {
+	return elements*max(0, to.named-from.named) <= chunkCells
+}
+
 // fitting compares two versions of a schema.
 type fitting struct{ grew, widened bool }
 

@@ -8,7 +8,10 @@ import (
 	"testing"
 	"unicode/utf8"
 
+	"github.com/apache/arrow/go/v17/arrow/array"
 	"github.com/apache/arrow/go/v17/arrow/memory"
+
+	"github.com/tidemark-io/tidemark/record"
 )
 
 func nested(opening, inner, closing string, n int) string {
@@ -183,5 +186,73 @@ func TestListsAreLimited(t *testing.T) {
 		c.Release()
 		raw.Release()
 	}
+	mem.AssertSize(t, 0)
+}
+
+// Many short documents whose lists take much together become several chunks, and show what one alone shows.
+func TestChunksAreLimited(t *testing.T) {
+	mem := memory.NewCheckedAllocator(memory.NewGoAllocator())
+	s := follow(t, mem, Empty, 0, documents(`{"a":[`+manyFields(990)+`]}`))
+	text := `{"a":[{}` + strings.Repeat(",{}", 15) + `],"f":1}`
+	rows := NewRows(mem, 3)
+	for i := range MaxRows {
+		rows.Append(record.Record{Offset: int64(10 * i), Timestamp: int64(i), Key: fmt.Append(nil, i), Value: []byte(text)})
+	}
+	rest := rows.Take()
+	at, chunks := 0, 0
+	for ; rest != nil; chunks++ {
+		c, _ := Shred(mem, rest, s)
+		if c.Bytes() > 24<<20 || c.Elements() != 16*c.Rows() || c.First() != int64(10*at) || c.Last() != int64(10*(at+c.Rows()-1)) || c.Partition() != 3 {
+			t.Fatalf("chunk %d has %d bytes, offsets %d to %d, %d rows", chunks, c.Bytes(), c.First(), c.Last(), c.Rows())
+		}
+		for _, a := range c.Columns() {
+			if wellFormed(t, a.Data()); a.Len() != c.Rows() {
+				t.Fatalf("a column has %d rows of %d", a.Len(), c.Rows())
+			}
+		}
+		lists, isList := c.Columns()[builtinsBefore].(*array.List)
+		if !isList || lists.NullN() > 0 || lists.ListValues().Len() != 16*c.Rows() {
+			t.Fatalf("chunk %d has %s", chunks, c.Columns()[builtinsBefore].DataType())
+		}
+		at += c.Rows()
+		var behind *Raw
+		if c.Rows() < rest.Rows() {
+			behind = rest.Rest(mem, c.Rows())
+		}
+		c.Release()
+		rest.Release()
+		rest = behind
+	}
+	if at != MaxRows || chunks != 31 {
+		t.Errorf("%d rows in %d chunks", at, chunks)
+	}
+	mem.AssertSize(t, 0)
+}
+
+// A chunk that would grow too much by a mapping is not to be read through it.
+func TestBounded(t *testing.T) {
+	mem := memory.NewCheckedAllocator(memory.NewGoAllocator())
+	narrow := follow(t, mem, Empty, 0, documents(`{"a":[{"x":1}]}`))
+	wide := follow(t, mem, narrow, 0, documents(`{"a":[`+manyFields(990)+`]}`))
+	little := follow(t, mem, narrow, 0, documents(`{"a":[{"y":1}]}`))
+	values := make([][]byte, MaxRows)
+	for i := range values {
+		values[i] = []byte(`{"a":[{},{}` + strings.Repeat(",{}", i%2) + `]}`)
+	}
+	raw := rawOf(mem, 0, values...)
+	c, _ := Shred(mem, raw, narrow)
+	if c.Rows() != MaxRows || c.Deferred() || c.Elements() != MaxRows*5/2 {
+		t.Fatalf("%d rows, deferred: %t, %d elements", c.Rows(), c.Deferred(), c.Elements())
+	}
+	if Bounded(narrow, wide, c.Elements()) || !Bounded(narrow, little, c.Elements()) || !Bounded(narrow, narrow, c.Elements()) || !Bounded(narrow, wide, 1000) {
+		t.Error("what grows too much is to be mapped, or what does not is to be decoded anew")
+	}
+	twice, err := Concat(mem, []*Chunk{c})
+	if err != nil || twice.Elements() != c.Elements() {
+		t.Fatalf("%d elements became %d: %v", c.Elements(), twice.Elements(), err)
+	}
+	twice.Release()
+	c.Release()
+	raw.Release()
 	mem.AssertSize(t, 0)
 }

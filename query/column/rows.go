@@ -186,28 +186,44 @@ type Raw struct {
 	refs      atomic.Int64
 	partition int32
 	columns   [len(builtins)]arrow.Array // in the order of builtins
-	// Three of the columns. A text is NULL where the value is not UTF-8.
-	offsets *array.Int64
-	texts   *array.String
-	values  *array.Binary
+	// The columns by their types. A text is NULL where the value is not UTF-8.
+	offsets      *array.Int64
+	stamps       *array.Timestamp
+	texts        *array.String
+	keys, values *array.Binary
+	headers      *array.List
+	headerKeys   *array.String
+	headerValues *array.Binary
 }
 
 // The places of some columns among builtins.
 const (
 	offsetColumn     = 1
+	timestampColumn  = 2
 	keyColumn        = 3
+	headersColumn    = 4
 	valueColumn      = 5
+	keyBytesColumn   = 6
 	valueBytesColumn = 7
 )
 
 // newRaw makes a Raw of columns, whose references it takes over.
 func newRaw(partition int32, columns [len(builtins)]arrow.Array) *Raw {
 	r := &Raw{partition: partition, columns: columns}
-	var offsets, texts, values bool
-	r.offsets, offsets = columns[offsetColumn].(*array.Int64)
-	r.texts, texts = columns[valueColumn].(*array.String)
-	r.values, values = columns[valueBytesColumn].(*array.Binary)
-	if !offsets || !texts || !values {
+	var ok [8]bool
+	r.offsets, ok[0] = columns[offsetColumn].(*array.Int64)
+	r.stamps, ok[1] = columns[timestampColumn].(*array.Timestamp)
+	r.texts, ok[2] = columns[valueColumn].(*array.String)
+	r.keys, ok[3] = columns[keyBytesColumn].(*array.Binary)
+	r.values, ok[4] = columns[valueBytesColumn].(*array.Binary)
+	r.headers, ok[5] = columns[headersColumn].(*array.List)
+	if ok[5] {
+		if pairs, is := r.headers.ListValues().(*array.Struct); is {
+			r.headerKeys, ok[6] = pairs.Field(0).(*array.String)
+			r.headerValues, ok[7] = pairs.Field(1).(*array.Binary)
+		}
+	}
+	if ok != [8]bool{true, true, true, true, true, true, true, true} {
 		panic("column: the columns of records are of other types than ours")
 	}
 	r.refs.Store(1)
@@ -225,6 +241,42 @@ func (r *Raw) First() int64 { return r.offsets.Value(0) }
 
 // Last is the offset of the last record.
 func (r *Raw) Last() int64 { return r.offsets.Value(r.Rows() - 1) }
+
+// Rest copies the records behind the first ones, of which there are fewer than Rows, with memory from mem. It is the caller's to release.
+func (r *Raw) Rest(mem memory.Allocator, first int) *Raw { return r.part(mem, first, r.Rows()) }
+
+// part copies the records from begin to before end, one or more.
+func (r *Raw) part(mem memory.Allocator, begin, end int) *Raw {
+	rows := NewRows(mem, r.partition)
+	for i := begin; i < end; i++ {
+		rows.Append(r.at(i))
+	}
+	return rows.Take()
+}
+
+// at is one record, whose bytes are those of the columns.
+func (r *Raw) at(i int) record.Record {
+	out := record.Record{Offset: r.offsets.Value(i), Timestamp: -1, Key: valueOf(r.keys, i), Value: valueOf(r.values, i)}
+	if r.stamps.IsValid(i) {
+		out.Timestamp = int64(r.stamps.Value(i)) / 1000
+	}
+	begin, end := r.headers.ValueOffsets(i)
+	for n := int(begin); n < int(end); n++ {
+		out.Headers = append(out.Headers, record.Header{Key: r.headerKeys.Value(n), Value: valueOf(r.headerValues, n)})
+	}
+	return out
+}
+
+// valueOf is nil for NULL only.
+func valueOf(a *array.Binary, i int) []byte {
+	if a.IsNull(i) {
+		return nil
+	}
+	if v := a.Value(i); v != nil {
+		return v
+	}
+	return []byte{}
+}
 
 // Bytes is the memory of the records, each buffer counted once.
 func (r *Raw) Bytes() int64 { return sizeOf(r.columns[:]) }

@@ -30,7 +30,6 @@ func TestRows(t *testing.T) {
 	}
 	raw := rows.Take()
 	c, d := Shred(mem, raw, Empty)
-	raw.Release()
 	if !d.Empty() || c.Rows() != 7 || c.Partition() != 7 || c.First() != 10 || c.Last() != 19 || rows.Len() != 0 || c.Deferred() || c.Misfits() != nil {
 		t.Fatalf("rows %d of partition %d, offsets %d to %d", c.Rows(), c.Partition(), c.First(), c.Last())
 	}
@@ -64,6 +63,20 @@ func TestRows(t *testing.T) {
 		}
 		again.Release()
 	}
+	// What is behind some records is what they would be alone.
+	for first := 1; first < 7; first++ {
+		rest := raw.Rest(mem, first)
+		for i, a := range rest.columns {
+			wellFormed(t, a.Data())
+			for row := range a.Len() {
+				if got, want := valueAt(t, a, row), valueAt(t, raw.columns[i], first+row); !same2(got, want) || a.Len() != 7-first {
+					t.Errorf("behind %d records, row %d of column %d: got %#v, want %#v", first, row, i, got, want)
+				}
+			}
+		}
+		rest.Release()
+	}
+	raw.Release()
 	if c.Bytes() != int64(mem.CurrentAlloc()) {
 		t.Errorf("the chunk counts %d bytes, the allocator has %d", c.Bytes(), mem.CurrentAlloc())
 	}

@@ -12,6 +12,9 @@ const (
 	cellsPerByte = 4
 )
 
+// chunkCells is how many entries the lists of a chunk may have in Arrow: with the row that exceeds it, a chunk ends.
+const chunkCells = 1 << 20
+
 // maxCells is how many entries the lists of a row may have.
 func maxCells(document int) int { return max(minCells, cellsPerByte*document) }
 
@@ -25,26 +28,34 @@ type Misfit struct {
 // Shred decodes the values of some records under a schema, with memory from mem. What they showed that the schema lacks is the discovery, nil when
 // there is nothing: then the caller extends the schema, agrees on it with the others, and shreds again under what was agreed. The chunk is right
 // under s either way, and is the caller's to release.
+//
+// The chunk has the first rows of raw, which are all of them unless their lists have more than 1,048,576 entries: the caller goes on with
+// Raw.Rest behind the rows that the chunk has. What a row shows does not depend on where chunks end.
 func Shred(mem memory.Allocator, raw *Raw, s *Schema) (*Chunk, *Discovery) {
 	d, ok := s.pool.Get().(*shredder)
 	if !ok {
 		d = newShredder(s)
 	}
-	defer s.pool.Put(d)
-	for row := range raw.Rows() {
-		if raw.texts.IsValid(row) {
-			d.row(row, raw.values.Value(row), raw.partition, raw.offsets.Value(row))
+	rows := 0
+	for ; rows < raw.Rows() && d.chunk.cells <= chunkCells; rows++ {
+		if raw.texts.IsValid(rows) {
+			d.row(rows, raw.values.Value(rows), raw.partition, raw.offsets.Value(rows))
 		}
 	}
-	deferred, found, misfits := d.deferred, d.found, d.takeMisfits()
-	d.deferred, d.found = false, nil
+	deferred, found, elements, misfits := d.deferred, d.found, d.chunk.elements, d.takeMisfits()
+	d.deferred, d.found, d.chunk = false, nil, listed{}
 	d.begin(nil) // lets go of the last document
 	typed := make([]arrow.Array, len(s.Fields))
 	for i, b := range d.root.fields {
-		typed[i] = newArray(b.finish(mem, raw.Rows()))
+		typed[i] = newArray(b.finish(mem, rows))
+	}
+	s.pool.Put(d) // not after a panic
+	if rows < raw.Rows() {
+		raw = raw.part(mem, 0, rows)
+		defer raw.Release()
 	}
 	c := newChunk(s, raw, typed)
-	c.deferred, c.misfits = deferred, misfits
+	c.deferred, c.elements, c.misfits = deferred, elements, misfits
 	if found == nil || !found.changed {
 		return c, nil
 	}
@@ -61,8 +72,7 @@ type shredder struct {
 	grows  bool     // the schema may get new fields
 
 	// Of the row at hand.
-	cells     int  // entries in lists
-	elements  int  // of lists of STRUCTs
+	listed
 	misfit    bool // in the column at hand
 	misfits   []int
 	unknown   bool // something that has no type yet defines one, or a fraction came where a BIGINT widens
@@ -70,8 +80,15 @@ type shredder struct {
 
 	// Of the chunk.
 	counts   []Misfit // by column; Rows is 0 where there was none
+	chunk    listed
 	deferred bool
 	found    *discoverer
+}
+
+// listed is what lists have.
+type listed struct {
+	cells    int // entries in Arrow
+	elements int // of lists of STRUCTs
 }
 
 func newShredder(s *Schema) *shredder {
@@ -83,13 +100,15 @@ func newShredder(s *Schema) *shredder {
 // row decodes one document. Rows that are not decoded are NULL in every column.
 func (d *shredder) row(row int, document []byte, partition int32, offset int64) {
 	d.begin(document)
-	d.cells, d.elements, d.limit = 0, 0, maxCells(len(document))
+	d.listed, d.limit = listed{}, maxCells(len(document))
 	d.misfit, d.misfits, d.unknown, d.undefined = false, d.misfits[:0], false, false
 	d.root.n = row
 	if token, ok := d.next(); !ok || token[0] != '{' || !d.object(d.root) || !d.done() {
 		d.root.truncate(row)
 		return
 	}
+	d.chunk.cells += d.cells
+	d.chunk.elements += d.elements
 	for _, c := range d.misfits {
 		if d.counts[c].Rows == 0 {
 			d.counts[c] = Misfit{Column: c, First: offset}

@@ -22,12 +22,23 @@
 // were scanned longest ago first and the older ones first among equals, until it is enough; a scan reads what it projects of them back from there. Tails that hold
 // more than a sixteenth of the budget are held to seven eighths of it, so that a great topic does not keep a small one out when the disk is full.
 //
-// Above the budget there may be: for each tail one run that is not complete (at most 1 MiB of it that cannot be spilled), for each
-// partition the rows that are open and its young chunks (each at most about one chunk), and what running scans hold, which is for each call of Scan.Next
-// the columns that it projects of one run.
+// It is made enough after every piece that was read, after every chunk of one that becomes several, and before a snapshot is given. Above the
+// budget there may be: for each tail one run that is not complete (at most 1 MiB of it that cannot be spilled), for each
+// partition the rows that are open and its young chunks (each at most about one chunk), the young chunks of snapshots that are not released, and what
+// running scans hold, which is for each call of Scan.Next the columns that it projects of one run. A chunk is of 2,048 rows, 4 MiB or 1,048,576
+// entries of lists, whichever comes first, and the row with which it does.
 //
 // When the disk has no room, or Config.SpillBytes is reached, following pauses before more is read. What was read stays, queries
-// of it are answered, those that want more fail with ErrSpillFull, and following goes on when there is room.
+// of it are answered unless they need more room themselves, those that want more fail with ErrSpillFull, and following goes on when there is room.
+//
+// # Trouble
+//
+// A reader's trouble that may pass is waited out while queries of what is there are answered. While a schema cannot be extended the tail stands
+// still and answers nobody, for 15 seconds at most: rows that were read cannot be shown under the old schema by one node and under a new one by
+// others. Then it ends with a *SchemaError. A topic that is gone ends it at once.
+//
+// A tail that ends gives its error to those who wait, and the next Snapshot begins another from the log's beginning. A panic, in the tail, its reader
+// or a scan of it, is logged with its stack and ends the tail with a *PanicError, and nothing else.
 //
 // # Guarantees
 //

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"github.com/tidemark-io/tidemark/clock"
+	"github.com/tidemark-io/tidemark/meta"
 	"github.com/tidemark-io/tidemark/query/column"
 	"github.com/tidemark-io/tidemark/record"
 )
@@ -266,6 +268,9 @@ func TestSchemaTrouble(t *testing.T) {
 		}
 		w.schemas.fail = []error{away}
 		_, err = w.store.Snapshot(t.Context(), topic, w.log.ends("orders"), nil)
+		if trouble, ok := errors.AsType[*SchemaError](err); !ok || trouble.Topic != "orders" {
+			t.Errorf("%v", err)
+		}
 		if !errors.Is(err, away) || !strings.Contains(err.Error(), `load the columns of topic "orders"`) {
 			t.Errorf("%v", err)
 		}
@@ -273,6 +278,40 @@ func TestSchemaTrouble(t *testing.T) {
 		w.check(s, "orders")
 		s.Release()
 	})
+}
+
+// TestTopicGoneWhileExtending: a topic that is gone is not waited for.
+func TestTopicGoneWhileExtending(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, nil)
+		w.log.create("orders", 1)
+		w.log.write("orders", 0, order(1))
+		w.schemas.fail = []error{nil, fmt.Errorf("%w: orders was deleted", meta.ErrUnknownTopic)}
+		begin := clock.System().Now()
+		_, err := w.store.Snapshot(t.Context(), w.log.topic("orders"), w.log.ends("orders"), nil)
+		if trouble, ok := errors.AsType[*SchemaError](err); !ok || trouble.Topic != "orders" || !errors.Is(trouble.Err, meta.ErrUnknownTopic) {
+			t.Errorf("%v", err)
+		}
+		if took := clock.System().Now().Sub(begin); took != 0 || len(w.schemas.topics) != 1 {
+			t.Errorf("it was tried %d times in %v", len(w.schemas.topics), took)
+		}
+	})
+}
+
+// TestOldVersionsAreForgotten: of a schema that changes again and again a tail knows the versions that its chunks are of, and no others.
+func TestOldVersionsAreForgotten(t *testing.T) {
+	w := newWorld(t, nil)
+	w.log.create("orders", 1)
+	for i := range 40 {
+		w.log.write("orders", 0, fmt.Sprintf(`{"f%d":1}`, i))
+		s := w.snapshot("orders")
+		w.check(s, "orders")
+		known := w.store.tails["id-orders"]
+		if n := len(s.young) + 1; len(known.shapes) > n || len(known.mappings) > n || len(known.fitting) > 2*n {
+			t.Fatalf("%d chunks, %d versions, %d mappings", len(s.young), len(known.shapes), len(known.mappings))
+		}
+		s.Release()
+	}
 }
 
 // TestFullSchema: when a schema may not grow any more, what is new stays in _value, and the tail goes on.

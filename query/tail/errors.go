@@ -1,8 +1,11 @@
 package tail
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"log/slog"
+	"runtime/debug"
 	"slices"
 	"strings"
 )
@@ -39,6 +42,53 @@ func (e *DamageError) Error() string {
 
 // Unwrap gives what is wrong.
 func (e *DamageError) Unwrap() error { return e.cause }
+
+// SchemaError says that the Schemas could not tell or extend the columns of a topic. The tail ends with it; a later Snapshot begins another.
+type SchemaError struct {
+	Topic string
+	Err   error
+	doing string
+}
+
+func (e *SchemaError) Error() string {
+	return fmt.Sprintf("%s the columns of topic %q: %v", cmp.Or(e.doing, "keep"), e.Topic, e.Err)
+}
+
+// Unwrap gives what the Schemas said.
+func (e *SchemaError) Unwrap() error { return e.Err }
+
+// RangeError says that the records that a tail was about to read were deleted, again and again when it began anew: they are deleted faster than
+// they are read.
+type RangeError struct {
+	Topic string
+	Err   error
+}
+
+func (e *RangeError) Error() string {
+	return fmt.Sprintf("the records of topic %q are deleted while they are read: %v; ask again, or keep them for longer", e.Topic, e.Err)
+}
+
+// Unwrap gives what the reader said.
+func (e *RangeError) Unwrap() error { return e.Err }
+
+// PanicError is a bug of ours that some record or file has brought to light: what was doing for a topic panicked. The tail ends with it; a
+// later Snapshot begins another. Where it was is in the log.
+type PanicError struct {
+	Topic string
+	Cause any // what it panicked with
+}
+
+func (e *PanicError) Error() string {
+	return fmt.Sprintf("a bug shows in topic %q: %v; the log of this process says where, please report it", e.Topic, e.Cause)
+}
+
+// caught is to be deferred: it makes an error of a panic, whose stack it logs.
+func caught(log *slog.Logger, topic string, err *error) {
+	if cause := recover(); cause != nil {
+		log.Error("a bug shows in a topic", "topic", topic, "panic", cause, "stack", string(debug.Stack()))
+		*err = &PanicError{Topic: topic, Cause: cause}
+	}
+}
 
 // Lag is how far a partition is from where a Snapshot waits for it.
 type Lag struct {

@@ -234,13 +234,16 @@ func (w *world) twin(topic string, position map[int32]int64, s *column.Schema) m
 			if rows.Len() == 0 {
 				return
 			}
-			raw := rows.Take()
-			chunk, _ := column.Shred(w.mem, raw, s)
-			rec := array.NewRecord(s.Arrow(), chunk.Columns(), int64(chunk.Rows()))
-			w.show(rec, out)
-			rec.Release()
-			chunk.Release()
-			raw.Release()
+			for raw := rows.Take(); raw != nil; {
+				chunk, _ := column.Shred(w.mem, raw, s)
+				rec := array.NewRecord(s.Arrow(), chunk.Columns(), int64(chunk.Rows()))
+				w.show(rec, out)
+				rest := behind(w.mem, raw, chunk)
+				rec.Release()
+				chunk.Release()
+				raw.Release()
+				raw = rest
+			}
 		}
 		for _, r := range records {
 			if r.Offset >= position[n] {

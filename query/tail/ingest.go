@@ -2,8 +2,12 @@ package tail
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"time"
+
+	"github.com/apache/arrow/go/v17/arrow/memory"
 
 	"github.com/tidemark-io/tidemark/query/column"
 )
@@ -30,16 +34,30 @@ func (t *tail) ingest(piece Piece) error {
 			continue
 		}
 		t.moved(p, r.Offset+1)
-		if err := t.seal(p); err != nil {
-			return err
-		}
-		if err := t.makeRoom(); err != nil {
+		if err := t.sealAll(p); err != nil {
 			return err
 		}
 	}
 	t.count(p)
 	t.moved(p, max(piece.Next, p.next))
-	return nil
+	return t.makeRoom() // queries that come often seal rows before they are full
+}
+
+// roomAfter spills what is too much after rows were sealed. Where there is no room everything stays as it is: an answer of what is there
+// needs none, and following pauses with what is read next.
+func (t *tail) roomAfter() error {
+	if t.full == nil {
+		if err := t.pool.makeRoom(t.usage); !roomless(err) {
+			return err
+		}
+	}
+	return nil // while it is full it is tried again soon, and whenever something was given back
+}
+
+// roomless tells of an error that says that there is no room: no reason to end a tail.
+func roomless(err error) bool {
+	_, room := errors.AsType[*roomError](err)
+	return room
 }
 
 // makeRoom spills what is too much. While there is no room it reads nothing and answers whoever asks.
@@ -53,6 +71,9 @@ func (t *tail) makeRoom() error {
 			}
 			t.full = nil
 			return nil
+		}
+		if !roomless(err) {
+			return err
 		}
 		if t.full == nil {
 			t.store.config.Logger.Warn("following a topic pauses", "topic", t.name, "error", err)
@@ -93,9 +114,12 @@ func (t *tail) awaitRoom(before waiting) error {
 	}
 }
 
-// count makes the pool know how much the open rows take.
+// count makes the pool know how much the open rows and the rest take.
 func (t *tail) count(p *partition) {
 	bytes := p.rows.Bytes()
+	if p.rest != nil {
+		bytes += p.rest.Bytes()
+	}
 	switch {
 	case bytes > p.bytes:
 		t.pool.take(t.usage, bytes-p.bytes)
@@ -105,21 +129,55 @@ func (t *tail) count(p *partition) {
 	p.bytes = bytes
 }
 
-// seal makes a young chunk of a partition's open rows.
+// sealAll seals the open rows of a partition, and waits when there is no room for what becomes of them.
+func (t *tail) sealAll(p *partition) error {
+	for {
+		err := t.seal(p)
+		if err != nil && !roomless(err) {
+			return err
+		}
+		if rerr := t.makeRoom(); rerr != nil || err == nil {
+			return rerr
+		}
+	}
+}
+
+// seal makes a young chunk of a partition's open rows, or several. When it fails for want of room, the rest waits.
 func (t *tail) seal(p *partition) error {
-	if p.rows.Len() == 0 {
+	for {
+		switch {
+		case p.rest != nil:
+			if err := t.pool.makeRoom(t.usage); err != nil {
+				return err
+			}
+		case p.rows.Len() == 0:
+			return nil
+		default:
+			p.rest = p.rows.Take()
+		}
+		c, err := t.shred(p.rest)
+		if err != nil {
+			t.count(p)
+			return err
+		}
+		before := p.rest
+		p.rest = behind(t.pool.mem, before, c)
+		before.Release()
+		t.count(p)
+		t.publish(c)
+		p.young = append(p.young, t.pool.block(t.usage, c))
+		if err := t.settle(p); err != nil {
+			return err
+		}
+	}
+}
+
+// behind is what a chunk that was made of some records did not take, or nil.
+func behind(mem memory.Allocator, raw *column.Raw, c *column.Chunk) *column.Raw {
+	if c.Rows() == raw.Rows() {
 		return nil
 	}
-	raw := p.rows.Take()
-	defer raw.Release()
-	c, err := t.shred(raw)
-	t.count(p)
-	if err != nil {
-		return err
-	}
-	t.publish(c)
-	p.young = append(p.young, t.pool.block(t.usage, c))
-	return t.settle(p)
+	return raw.Rest(mem, c.Rows())
 }
 
 // settle merges young chunks and moves those that will not be merged any more into a run.
@@ -134,6 +192,13 @@ func (t *tail) settle(p *partition) error {
 		case keep:
 			return nil
 		case merge:
+			if older := olderOf(before, last); older >= 0 {
+				// Only chunks of one schema are merged. What is made anew may be too much for that: it is looked at again.
+				if err := t.renew(p, n-2+older); err != nil {
+					return err
+				}
+				continue
+			}
 			both, err := t.merge(before, last)
 			if err != nil {
 				return err
@@ -151,13 +216,32 @@ func (t *tail) settle(p *partition) error {
 	return nil
 }
 
+// olderOf says which of two chunks was made under the older schema; -1 when both were under the same.
+func olderOf(before, last *block) int {
+	switch a, b := before.chunk.Schema().Version, last.chunk.Schema().Version; {
+	case a < b:
+		return 0
+	case b < a:
+		return 1
+	default:
+		return -1
+	}
+}
+
 // freeze moves the first of the young chunks into a run.
 func (t *tail) freeze(p *partition, n int) error {
 	for range n {
-		if err := t.shelve(p.young[0]); err != nil {
-			return err
+		if t.shapeOf(p.young[0]) != t.shape {
+			count := len(p.young)
+			if err := t.renew(p, 0); err != nil {
+				return err
+			}
+			if len(p.young) < count {
+				continue
+			}
 		}
-		p.young = append(p.young[:0], p.young[1:]...)
+		t.runs = t.append(t.runs, p.young[0])
+		p.young = slices.Delete(p.young, 0, 1)
 	}
 	return nil
 }

@@ -45,9 +45,10 @@ type Piece struct {
 
 // Schemas keeps the columns of topics, for all nodes.
 type Schemas interface {
-	// Load returns a topic's schema, never nil.
+	// Load returns a topic's schema, never nil. Of a topic that is gone it says meta.ErrUnknownTopic.
 	Load(ctx context.Context, topic Topic) (*column.Schema, error)
 	// Extend returns a schema in force that knows what was discovered under an earlier one, as far as the limits of a schema
-	// allow. It may be one that somebody else has written meanwhile.
+	// allow. It may be one that somebody else has written meanwhile. An error is not the end, and it is tried again for a while, unless it is
+	// meta.ErrUnknownTopic.
 	Extend(ctx context.Context, topic Topic, from *column.Schema, d *column.Discovery) (*column.Schema, error)
 }

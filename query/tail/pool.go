@@ -1,6 +1,7 @@
 package tail
 
 import (
+	"errors"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -170,7 +171,8 @@ func (p *pool) victim(u *usage) (*run, []*block) {
 func (p *pool) spill(r *run, blocks []*block) error {
 	f, err := p.write(r, blocks)
 	p.mu.Lock()
-	r.spilling = false
+	_, bug := errors.AsType[*PanicError](err)
+	r.spilling = bug // it would come again: the run stays in memory, and no tail but this one ends
 	var held []*block
 	unwanted := err == nil && r.refs == 0
 	if err == nil && !unwanted {

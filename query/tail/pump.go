@@ -22,13 +22,16 @@ type polled struct {
 	final bool // nothing comes behind err
 }
 
-func startPump(ctx context.Context, r Reader, c clock.Clock) *pump {
+func startPump(ctx context.Context, r Reader, t *tail) *pump {
 	ctx, cancel := context.WithCancel(ctx)
 	p := &pump{out: make(chan polled), cancel: cancel, ended: make(chan struct{})}
 	go func() {
 		defer close(p.ended)
-		defer r.Close()
-		p.run(ctx, r, c)
+		defer func() { _ = t.guarded(func() error { r.Close(); return nil }) }()
+		err := t.guarded(func() error { p.run(ctx, r, t.store.config.Clock); return nil })
+		if err != nil {
+			p.give(ctx, polled{err: err, final: true})
+		}
 	}()
 	return p
 }
@@ -41,13 +44,8 @@ func (p *pump) run(ctx context.Context, r Reader, c clock.Clock) {
 			return
 		}
 		got.final = got.err != nil && !retryable(got.err)
-		select {
-		case p.out <- got:
-		case <-ctx.Done():
-			return
-		}
 		switch {
-		case got.final:
+		case !p.give(ctx, got) || got.final:
 			return
 		case got.err == nil:
 			failures = 0
@@ -56,6 +54,16 @@ func (p *pump) run(ctx context.Context, r Reader, c clock.Clock) {
 		default:
 			failures++
 		}
+	}
+}
+
+// give hands over what was read; false when nobody wants it any more.
+func (p *pump) give(ctx context.Context, got polled) bool {
+	select {
+	case p.out <- got:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 

@@ -68,9 +68,13 @@ func (t *tail) ask(ctx context.Context, r *request) (*Snapshot, error) {
 		if r.leave() {
 			return nil, t.lag(ctx, r)
 		}
-		a := <-r.answer // it came at the same moment
-		return a.snapshot, a.err
+	case <-t.done: // a panic may have come before the answer
+		if r.leave() {
+			return nil, t.ended
+		}
 	}
+	a := <-r.answer // it came at the same moment
+	return a.snapshot, a.err
 }
 
 // lag says why a request whose context ended has no answer.

@@ -3,6 +3,8 @@ package tail
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 
 	"github.com/tidemark-io/tidemark/query/column"
 )
@@ -13,21 +15,18 @@ func (t *tail) conform() error {
 	for {
 		target := t.shape
 		for _, p := range t.partitions {
-			for i, b := range p.young {
-				if t.fits(t.shapeOf(b), b.chunk.Deferred()) {
-					continue
-				}
-				newer, err := t.renew(b)
-				if err != nil {
+			for i := 0; i < len(p.young); {
+				if b := p.young[i]; t.fits(t.shapeOf(b), b.chunk.Deferred(), b.chunk.Elements()) {
+					i++
+				} else if err := t.renew(p, i); err != nil {
 					return err
 				}
-				p.young[i] = newer
-				b.release()
 			}
 		}
 		for i := 0; i < len(t.runs); {
 			r := t.runs[i]
-			if t.fits(r.shape, r.isDeferred()) {
+			deferred, elements := r.traits()
+			if t.fits(r.shape, deferred, elements) {
 				i++
 				continue
 			}
@@ -48,46 +47,103 @@ func (t *tail) conform() error {
 	}
 }
 
+// renew makes the young chunk i of a partition anew under the newest schema. When it becomes several they are too great to be young: they
+// go into runs.
+func (t *tail) renew(p *partition, i int) error {
+	b := p.young[i]
+	c, err := t.shred(b.chunk.Raw())
+	if err != nil {
+		return err
+	}
+	if c.Schema().Version <= b.chunk.Schema().Version {
+		c.Release()
+		return fmt.Errorf("topic %q: the newest schema is not newer than version %d of a chunk", t.name, b.chunk.Schema().Version)
+	}
+	t.recount = true
+	if c.Rows() == b.chunk.Rows() {
+		p.young[i] = t.pool.block(t.usage, c)
+		b.release()
+		return nil
+	}
+	c.Release()
+	newer, err := t.remake(func(keep func(*column.Raw) error) error { return keep(b.chunk.Raw()) })
+	if err != nil {
+		return err
+	}
+	if n := len(t.runs); n > 0 {
+		t.runs[n-1].finish()
+	}
+	t.runs = append(t.runs, newer...)
+	p.young = slices.Delete(p.young, i, i+1)
+	b.release()
+	return nil
+}
+
 // rewrite makes the chunks of a run anew under the newest schema.
-func (t *tail) rewrite(r *run) (_ []*run, err error) {
+func (t *tail) rewrite(r *run) ([]*run, error) {
 	p := r.part()
 	defer r.release()
+	t.recount = true
+	out, err := t.remake(func(keep func(*column.Raw) error) error {
+		blocks, f := p.open(0)
+		defer releaseAll(blocks)
+		for _, b := range blocks {
+			if err := keep(b.chunk.Raw()); err != nil {
+				return err
+			}
+		}
+		if f == nil {
+			return nil
+		}
+		return t.reread(f, p, keep)
+	})
+	for _, o := range out {
+		o.inherit(r)
+	}
+	return out, err
+}
+
+// remake makes runs of all records that each hands to keep, under the newest schema.
+func (t *tail) remake(each func(keep func(*column.Raw) error) error) ([]*run, error) {
 	var out []*run
+	done := false
 	defer func() {
-		if err != nil {
+		if !done {
 			for _, r := range out {
 				r.release()
 			}
 		}
 	}()
-	keep := func(raw *column.Raw) error {
-		if err := context.Cause(t.ctx); err != nil {
-			return err
+	err := each(func(raw *column.Raw) error {
+		raw.Retain()
+		defer func() { raw.Release() }()
+		for {
+			if err := context.Cause(t.ctx); err != nil {
+				return err
+			}
+			c, err := t.shred(raw)
+			if err != nil {
+				return err
+			}
+			rest := behind(t.pool.mem, raw, c)
+			out = t.append(out, t.pool.block(t.usage, c))
+			if rest == nil {
+				return nil
+			}
+			raw.Release()
+			raw = rest
+			if err := t.pool.makeRoom(t.usage); err != nil {
+				return err
+			}
 		}
-		c, err := t.shred(raw)
-		if err != nil {
-			return err
-		}
-		out = t.append(out, t.pool.block(t.usage, c))
-		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
-	t.recount = true
-	blocks, f := p.open(0)
-	defer releaseAll(blocks)
-	for _, b := range blocks {
-		if err := keep(b.chunk.Raw()); err != nil {
-			return nil, err
-		}
+	for _, r := range out {
+		r.finish() // others go on with runs of their own
 	}
-	if f != nil {
-		if err := t.reread(f, p, keep); err != nil {
-			return nil, err
-		}
-	}
-	for _, o := range out {
-		o.finish() // others go on with runs of their own
-		o.inherit(r)
-	}
+	done = true
 	return out, nil
 }
 

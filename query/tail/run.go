@@ -53,6 +53,7 @@ type run struct {
 	bytes    int64
 	misfits  misfits // the owner's
 	deferred bool
+	elements int  // the most that a chunk has
 	complete bool // nothing is added any more
 	spilling bool // somebody writes it
 	scanned  int64
@@ -88,6 +89,7 @@ func (r *run) put(b *block) {
 	r.rows += int64(b.chunk.Rows())
 	r.bytes += b.bytes
 	r.deferred = r.deferred || b.chunk.Deferred()
+	r.elements = max(r.elements, b.chunk.Elements())
 	r.complete = r.bytes >= r.pool.runBytes || r.rows >= r.pool.runRows
 }
 
@@ -146,11 +148,11 @@ func (p part) open(scan int64) ([]*block, *file) {
 	return retainAll(p.run.blocks[:p.chunks]), nil
 }
 
-// isDeferred tells whether a chunk of the run is.
-func (r *run) isDeferred() bool {
+// traits tells whether a chunk of the run is deferred, and the most elements that one has.
+func (r *run) traits() (deferred bool, elements int) {
 	r.pool.mu.Lock()
 	defer r.pool.mu.Unlock()
-	return r.deferred
+	return r.deferred, r.elements
 }
 
 // inherit makes a run that stands for another as old as that.

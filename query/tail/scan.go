@@ -48,8 +48,8 @@ func (c *chunk) release() {
 func (s *Scan) Schema() *arrow.Schema { return s.schema }
 
 // Next returns the next at most 2,048 rows, which the caller releases, or io.EOF. A record of a scan without columns has a number of
-// rows and nothing else. The error is ctx's cause, or a *DamageError, after which the scan is of no more use.
-func (s *Scan) Next(ctx context.Context) (arrow.Record, error) {
+// rows and nothing else. The error is ctx's cause, or a *DamageError or *PanicError, after which the scan is of no more use.
+func (s *Scan) Next(ctx context.Context) (rec arrow.Record, err error) {
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
@@ -58,7 +58,22 @@ func (s *Scan) Next(ctx context.Context) (arrow.Record, error) {
 		return nil, err
 	}
 	defer c.release()
-	return s.show(&c)
+	err = s.guarded(func() error {
+		var err error
+		rec, err = s.show(&c)
+		return err
+	})
+	return rec, err
+}
+
+// guarded makes a *PanicError of a panic, with which the tail ends.
+func (s *Scan) guarded(do func() error) error {
+	t := s.snapshot.tail
+	err := t.guarded(do)
+	if _, bug := errors.AsType[*PanicError](err); bug {
+		t.cancel(fmt.Errorf("%w: %w", errRebuild, err)) // it need not show again: other queries go on with a new one
+	}
+	return err
 }
 
 // take returns the next chunk. Callers open one run each when nothing is ready, none waits for another.
@@ -69,9 +84,13 @@ func (s *Scan) take(ctx context.Context) (chunk, error) {
 		p := s.parts[0]
 		s.parts = s.parts[1:]
 		s.mu.Unlock()
-		chunks, err := s.open(ctx, p)
+		var chunks []chunk
+		err := s.guarded(func() (err error) {
+			chunks, err = s.open(ctx, p)
+			return err
+		})
 		s.mu.Lock()
-		if _, damaged := errors.AsType[*DamageError](err); damaged {
+		if final(err) {
 			s.err = err
 		} else if err != nil {
 			s.parts = append(s.parts, p) // for whoever comes with another context
@@ -95,6 +114,13 @@ func (s *Scan) take(ctx context.Context) (chunk, error) {
 	default:
 		return chunk{}, io.EOF
 	}
+}
+
+// final tells of an error that comes again when it is tried again.
+func final(err error) bool {
+	_, damaged := errors.AsType[*DamageError](err)
+	_, bug := errors.AsType[*PanicError](err)
+	return damaged || bug
 }
 
 // source is the column of a version that a column of the snapshot is made of, or -1.

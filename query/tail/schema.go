@@ -2,8 +2,10 @@ package tail
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
+	"github.com/tidemark-io/tidemark/meta"
 	"github.com/tidemark-io/tidemark/query/column"
 )
 
@@ -27,10 +29,13 @@ func (t *tail) adopt(s *column.Schema) {
 	t.mappings = map[int64]*column.Mapping{}
 }
 
-// fits tells whether a chunk or run can be shown under the newest schema as it is.
-func (t *tail) fits(sh *shape, deferred bool) bool {
+// fits tells whether a chunk or run can be shown under the newest schema as it is; elements are the most that a chunk of it has.
+func (t *tail) fits(sh *shape, deferred bool, elements int) bool {
 	if sh == t.shape {
 		return true
+	}
+	if !column.Bounded(sh.schema, t.shape.schema, elements) {
+		return false
 	}
 	key := fit{sh.schema.Version, deferred}
 	ok, known := t.fitting[key]
@@ -57,7 +62,8 @@ func (t *tail) mapping(sh *shape) *column.Mapping {
 // shapeOf is the shape under which a chunk was made.
 func (t *tail) shapeOf(b *block) *shape { return t.shapes[b.chunk.Schema().Version] }
 
-// shred makes a chunk under the newest schema, which it extends until nothing is left to discover.
+// shred makes a chunk of the first records, all unless that were too much, under the newest schema, which it extends until nothing is left to
+// discover.
 func (t *tail) shred(raw *column.Raw) (*column.Chunk, error) {
 	for {
 		c, found := column.Shred(t.pool.mem, raw, t.shape.schema)
@@ -76,7 +82,8 @@ func (t *tail) shred(raw *column.Raw) (*column.Chunk, error) {
 	}
 }
 
-// extend agrees with the other nodes on the schema that a discovery leads to.
+// extend agrees with the other nodes on the schema that a discovery leads to. Trouble is waited out, but for a topic that is gone. The loop
+// stands still meanwhile: what was read is not as it must be shown, and there is no chunk of it.
 func (t *tail) extend(d *column.Discovery) error {
 	for n := 1; ; n++ {
 		s, err := t.store.config.Schemas.Extend(t.ctx, t.topic, t.shape.schema, d)
@@ -85,9 +92,9 @@ func (t *tail) extend(d *column.Discovery) error {
 			t.adopt(s)
 			return nil
 		}
-		err = fmt.Errorf("extend the columns of topic %q: %w", t.name, err)
+		err = &SchemaError{Topic: t.name, Err: err, doing: "extend"}
 		t.ail(err)
-		if n == mostExtends {
+		if n == mostExtends || errors.Is(err, meta.ErrUnknownTopic) {
 			return t.cause(err)
 		}
 		if !pause(t.ctx, t.store.config.Clock, backoff(n)) {
@@ -96,59 +103,13 @@ func (t *tail) extend(d *column.Discovery) error {
 	}
 }
 
-// merge makes one chunk of two neighbours.
+// merge makes one chunk of two neighbours of one schema.
 func (t *tail) merge(before, last *block) (*block, error) {
-	a, b := before.chunk, last.chunk
-	a.Retain()
-	b.Retain()
-	defer func() { a.Release(); b.Release() }()
-	// Shredding may extend the schema once more: the second is then the newer one.
-	for a.Schema().Version != b.Schema().Version {
-		older := &a
-		if b.Schema().Version < a.Schema().Version {
-			older = &b
-		}
-		c, err := t.shred((*older).Raw())
-		if err != nil {
-			return nil, err
-		}
-		if c.Schema().Version <= (*older).Schema().Version {
-			c.Release()
-			return nil, fmt.Errorf("topic %q: the newest schema is older than version %d of a chunk", t.name, b.Schema().Version)
-		}
-		(*older).Release()
-		*older = c
-		t.recount = true
-	}
-	c, err := column.Concat(t.pool.mem, []*column.Chunk{a, b})
+	c, err := column.Concat(t.pool.mem, []*column.Chunk{before.chunk, last.chunk})
 	if err != nil {
-		return nil, fmt.Errorf("merge chunks of topic %q, partition %d, at offset %d: %w", t.name, a.Partition(), a.First(), err)
+		return nil, fmt.Errorf("merge chunks of topic %q, partition %d, at offset %d: %w", t.name, last.chunk.Partition(), last.chunk.First(), err)
 	}
 	return t.pool.block(t.usage, c), nil
-}
-
-// renew makes a block anew under the newest schema. The old one stays the caller's.
-func (t *tail) renew(b *block) (*block, error) {
-	c, err := t.shred(b.chunk.Raw())
-	if err != nil {
-		return nil, err
-	}
-	t.recount = true
-	return t.pool.block(t.usage, c), nil
-}
-
-// shelve moves a block into the last run, or a new one. It is the caller's when that fails.
-func (t *tail) shelve(b *block) error {
-	if t.shapeOf(b) != t.shape {
-		newer, err := t.renew(b)
-		if err != nil {
-			return err
-		}
-		b.release()
-		b = newer
-	}
-	t.runs = t.append(t.runs, b)
-	return nil
 }
 
 // append adds a block to the last of some runs if it is open and of the same schema, else to a new one.

@@ -2,6 +2,7 @@ package tail
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -37,6 +38,9 @@ func (t *tail) snapshot() (*Snapshot, error) {
 	if err := t.conform(); err != nil {
 		return nil, err
 	}
+	if err := t.roomAfter(); err != nil {
+		return nil, err
+	}
 	t.recounted()
 	s := &Snapshot{
 		tail: t, shape: t.shape, position: make(map[int32]int64, len(t.partitions)), parts: make([]part, 0, len(t.runs)),
@@ -58,10 +62,19 @@ func (t *tail) snapshot() (*Snapshot, error) {
 			s.know(t, t.shapeOf(b))
 		}
 	}
+	t.prune(s.shapes)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.held++
 	return s, nil
+}
+
+// prune forgets the versions that nothing is of any more. Snapshots have their own.
+func (t *tail) prune(used map[int64]*shape) {
+	unused := func(v int64) bool { return used[v] == nil && v != t.shape.schema.Version }
+	maps.DeleteFunc(t.shapes, func(v int64, _ *shape) bool { return unused(v) })
+	maps.DeleteFunc(t.mappings, func(v int64, _ *column.Mapping) bool { return unused(v) })
+	maps.DeleteFunc(t.fitting, func(f fit, _ bool) bool { return unused(f.version) })
 }
 
 // know prepares the way from a version.

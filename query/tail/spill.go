@@ -59,33 +59,22 @@ func (p *pool) write(r *run, blocks []*block) (*file, error) {
 	}
 	f := &file{pool: p, usage: r.usage, topic: r.topic, name: name, shape: r.shape, chunks: len(blocks)}
 	w := &writer{pool: p, usage: r.usage, file: h, buf: make([]byte, 0, pieceBytes)}
-	for c, field := range f.shape.arrow.Fields() {
-		s := stream{offset: w.at + int64(len(w.buf))}
-		if _, derived := f.shape.text[c]; !derived {
-			w.crc = 0
-			if err = w.column(field, c, blocks); err != nil {
-				break
-			}
-			s.length, s.crc = w.at+int64(len(w.buf))-s.offset, w.crc
-		}
-		f.columns = append(f.columns, s)
-	}
-	if err == nil {
-		err = w.flush()
-	}
-	err = errors.Join(err, h.Close())
+	err = errors.Join(w.columns(f, blocks), h.Close())
 	if err != nil {
 		if rerr := p.fs.Remove(name); rerr != nil {
 			p.log.Warn("remove a spill file that could not be written", "file", name, "error", rerr)
 		}
 		p.unreserve(r.usage, w.reserved, false)
+		if bug, is := errors.AsType[*PanicError](err); is {
+			return nil, bug
+		}
 		return nil, p.writeError(name, err)
 	}
 	f.size = w.at
 	return f, nil
 }
 
-// roomError is why a run cannot be spilled. It is no reason to end a tail.
+// roomError is why a run cannot be spilled.
 type roomError struct{ cause error }
 
 func (e *roomError) Error() string { return e.cause.Error() }
@@ -118,6 +107,23 @@ type writer struct {
 	at       int64
 	crc      uint32
 	reserved int64
+}
+
+// columns writes all columns of a run.
+func (w *writer) columns(f *file, blocks []*block) (err error) {
+	defer caught(w.pool.log, f.topic, &err)
+	for c, field := range f.shape.arrow.Fields() {
+		s := stream{offset: w.at + int64(len(w.buf))}
+		if _, derived := f.shape.text[c]; !derived {
+			w.crc = 0
+			if err := w.column(field, c, blocks); err != nil {
+				return err
+			}
+			s.length, s.crc = w.at+int64(len(w.buf))-s.offset, w.crc
+		}
+		f.columns = append(f.columns, s)
+	}
+	return w.flush()
 }
 
 func (w *writer) column(field arrow.Field, c int, blocks []*block) error {

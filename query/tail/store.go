@@ -140,15 +140,16 @@ func empty(f disk.FS, dir string) error {
 	return nil
 }
 
-// mostRebuilds is how often a Snapshot begins anew because a spill file was damaged meanwhile.
-const mostRebuilds = 2
+// mostRebuilds is how often a Snapshot begins anew, over about 1 s, because a spill file was damaged or the log was deleted meanwhile.
+const mostRebuilds = 5
 
 // Snapshot returns all that the topic's tail holds when it has reached atLeast in every partition that this names. It begins to follow
 // the topic if nobody has; partitions that are not followed yet are added. Its schema is the newest known, and no older than the
 // schema given, which is the one in force as the caller knows it, or nil. The caller releases it.
 //
 // The error is a *LagError when ctx ends first, ErrSpillFull when the topic does not fit, ErrDropped or ErrClosed when that happens
-// meanwhile, a *DamageError when spill files are damaged again and again, else what the file system, the Log or the Schemas said.
+// meanwhile, a *SchemaError when the columns cannot be agreed on, a *DamageError when spill files are damaged again and again, a *RangeError when
+// records are deleted again and again before they are read, a *PanicError when a bug of ours shows, else what the file system or the Log said.
 func (s *Store) Snapshot(ctx context.Context, topic Topic, atLeast map[int32]int64, schema *column.Schema) (*Snapshot, error) {
 	for rebuilds := 0; ; {
 		t, err := s.tail(topic)
@@ -159,16 +160,28 @@ func (s *Store) Snapshot(ctx context.Context, topic Topic, atLeast map[int32]int
 		switch {
 		case errors.Is(err, errIdle):
 			continue
-		case errors.Is(err, errRebuild) && rebuilds < mostRebuilds && ctx.Err() == nil:
-			rebuilds++
-			continue
-		case errors.Is(err, errRebuild):
-			if damage, ok := errors.AsType[*DamageError](err); ok {
-				return nil, damage
-			}
+		case !errors.Is(err, errRebuild):
+			return snap, err
 		}
-		return snap, err
+		// The first time is mostly the last one, and it is not waited for.
+		if rebuilds++; rebuilds > mostRebuilds || rebuilds > 1 && !pause(ctx, s.config.Clock, backoff(rebuilds)) {
+			return nil, rebuilt(err)
+		}
 	}
+}
+
+// rebuilt is why a tail is built anew.
+func rebuilt(err error) error {
+	if damage, ok := errors.AsType[*DamageError](err); ok {
+		return damage
+	}
+	if bug, ok := errors.AsType[*PanicError](err); ok {
+		return bug
+	}
+	if deleted, ok := errors.AsType[*RangeError](err); ok {
+		return deleted
+	}
+	return err
 }
 
 // tail returns a topic's tail, and begins it if there is none.

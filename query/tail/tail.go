@@ -2,7 +2,6 @@ package tail
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -49,12 +48,13 @@ type tail struct {
 	used     time.Time
 }
 
-// partition is what a tail has of one partition that is not in a run: first the young chunks, then the open rows.
+// partition is what a tail has of one partition that is not in a run: first the young chunks, then the rest, then the open rows.
 type partition struct {
 	number int32
 	next   int64 // every record below is in
 	rows   *column.Rows
-	bytes  int64 // of rows, as counted
+	rest   *column.Raw // records of before rows that are in no chunk yet: there was no room; or nil
+	bytes  int64       // of rows and rest, as counted
 	young  []*block
 }
 
@@ -71,29 +71,44 @@ func newTail(s *Store, topic Topic) *tail {
 
 // run is the loop, from its first request to its end.
 func (t *tail) run() {
-	err := t.follow()
+	err := t.guarded(t.follow)
 	t.cancel(err)
 	t.pump.stop()
 	t.store.forget(t)
 	for _, r := range t.waiters {
 		r.give(answer{err: err})
 	}
+	_ = t.guarded(t.release) // after a panic all may be out of joint: what cannot be given back is lost
+	t.ended = err
+	close(t.done)
+}
+
+// guarded makes a *PanicError of a panic.
+func (t *tail) guarded(do func() error) (err error) {
+	defer caught(t.store.config.Logger, t.name, &err)
+	return do()
+}
+
+// release gives back all that the tail holds.
+func (t *tail) release() error {
 	for _, p := range t.partitions {
 		p.rows.Release()
+		if p.rest != nil {
+			p.rest.Release()
+		}
 		t.pool.give(t.usage, p.bytes)
 		releaseAll(p.young)
 	}
 	for _, r := range t.runs {
 		r.release()
 	}
-	t.ended = err
-	close(t.done)
+	return nil
 }
 
 func (t *tail) follow() error {
 	schema, err := t.store.config.Schemas.Load(t.ctx, t.topic)
 	if err != nil {
-		return t.cause(fmt.Errorf("load the columns of topic %q: %w", t.name, err))
+		return t.cause(&SchemaError{Topic: t.name, Err: err, doing: "load"})
 	}
 	t.adopt(schema)
 	idle := t.store.config.Clock.NewTimer(t.store.config.IdleAfter)
@@ -149,7 +164,7 @@ func (t *tail) read() error {
 	if err != nil {
 		return t.cause(fmt.Errorf("follow topic %q: %w", t.name, err))
 	}
-	t.pump = startPump(t.ctx, r, t.store.config.Clock)
+	t.pump = startPump(t.ctx, r, t)
 	t.wanted = false
 	return nil
 }
@@ -159,7 +174,7 @@ func (t *tail) polled(got polled) error {
 	switch {
 	case got.final && outOfRange(got.err):
 		// What comes next was deleted meanwhile: what is still there is read from its beginning.
-		return t.cause(fmt.Errorf("%w: follow topic %q: %w", errRebuild, t.name, got.err))
+		return t.cause(fmt.Errorf("%w: %w", errRebuild, &RangeError{Topic: t.name, Err: got.err}))
 	case got.final:
 		return t.cause(fmt.Errorf("follow topic %q: %w", t.name, got.err))
 	}
@@ -237,7 +252,7 @@ func (t *tail) answer() error {
 		case r.left():
 		case t.reached(r.atLeast):
 			s, err := t.snapshot()
-			if _, room := errors.AsType[*roomError](err); err != nil && !room {
+			if err != nil && !roomless(err) {
 				waiting = append(waiting, t.waiters[i:]...) // they are told with the end of the tail
 				return t.cause(err)
 			}

@@ -13,6 +13,7 @@ import (
 	"connectrpc.com/connect"
 
 	"github.com/tidemark-io/tidemark/client"
+	"github.com/tidemark-io/tidemark/clock"
 	"github.com/tidemark-io/tidemark/query/column"
 	"github.com/tidemark-io/tidemark/record"
 )
@@ -294,6 +295,29 @@ func TestOutOfRange(t *testing.T) {
 	if s.Rows() != 0 || s.Position()[0] != 100 {
 		t.Errorf("%d rows at %v", s.Rows(), s.Position())
 	}
+}
+
+// TestOutOfRangeAgain: when that never ends it is told by name, and not tried without a pause.
+func TestOutOfRangeAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, nil)
+		w.log.create("orders", 1)
+		w.log.change("orders", func(f *fakeTopic) {
+			f.failure = &client.Error{Code: connect.CodeOutOfRange, Reason: client.ReasonOffsetOutOfRange, Message: "offset 5 was deleted"}
+		})
+		begin := clock.System().Now()
+		_, err := w.store.Snapshot(t.Context(), w.log.topic("orders"), map[int32]int64{0: 1}, nil)
+		deleted, ok := errors.AsType[*RangeError](err)
+		if !ok || deleted.Topic != "orders" || strings.Contains(err.Error(), errRebuild.Error()) || !strings.Contains(err.Error(), "offset 5 was deleted") {
+			t.Errorf("%v", err)
+		}
+		if e, ok := errors.AsType[*client.Error](err); !ok || e.Reason != client.ReasonOffsetOutOfRange {
+			t.Errorf("%v", err)
+		}
+		if took := clock.System().Now().Sub(begin); took < time.Second || took > 5*time.Second || len(w.log.opened) != mostRebuilds+1 {
+			t.Errorf("%d readers in %v", len(w.log.opened), took)
+		}
+	})
 }
 
 // TestDrop: who waits is told, memory is given back, snapshots stay valid, the next query begins anew.
