@@ -99,7 +99,9 @@ func (l *lateQueries) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(http.StatusServiceUnavailable)
-	if json.NewEncoder(w).Encode(map[string]string{"code": err.Code().String(), "message": err.Message()}) != nil {
-		return // the client is gone
+	body, jsonErr := json.Marshal(map[string]string{"code": err.Code().String(), "message": err.Message()})
+	if jsonErr != nil {
+		body = []byte(`{"code":"unavailable"}`)
 	}
+	answerLine(w, string(body))
 }

@@ -328,10 +328,10 @@ func TestTemporaryFilesAreEachStatementsOwn(t *testing.T) {
 func TestMadeValuesAreBounded(t *testing.T) {
 	e := open(t, Config{Memory: 64 << 20})
 	for sql, want := range map[string]string{
-		`SELECT repeat('ab', 3), length(repeat('x', 65536)), repeat([1, 2], 2), repeat(repeat('x', 60000), 1) = repeat('x', 60000), repeat(NULL, 2), repeat('x', NULL)`:                                  "ababab|65536|[1,2,1,2]|true|(null)|(null)",
-		`SELECT lpad('7', 3, '0'), rpad('7', 3, '0'), lpad('abc', 2, 'x'), lpad(NULL, 2, 'x')`:                                                                                                           "007|700|ab|(null)",
-		`SELECT list_resize([1], 3), list_resize([1], 3, 7), array_resize([1, 2], 1)`:                                                                                                                    `[1,null,null]|[1,7,7]|[1]`,
-		`SELECT range(3), range(2, 5), range(1, 10, 4), generate_series(1, 3), range(5, 1, -2), len(range(x)) FROM range(3) t(x) WHERE x = 2`:                                                            `[0,1,2]|[2,3,4]|[1,5,9]|[1,2,3]|[5,3]|2`,
+		`SELECT repeat('ab', 3), length(repeat('x', 65536)), repeat([1, 2], 2), repeat(repeat('x', 60000), 1) = repeat('x', 60000), repeat(NULL, 2), repeat('x', NULL)`:                                        "ababab|65536|[1,2,1,2]|true|(null)|(null)",
+		`SELECT lpad('7', 3, '0'), rpad('7', 3, '0'), lpad('abc', 2, 'x'), lpad(NULL, 2, 'x')`:                                                                                                                 "007|700|ab|(null)",
+		`SELECT list_resize([1], 3), list_resize([1], 3, 7), array_resize([1, 2], 1)`:                                                                                                                          `[1,null,null]|[1,7,7]|[1]`,
+		`SELECT range(3), range(2, 5), range(1, 10, 4), generate_series(1, 3), range(5, 1, -2), len(range(x)) FROM range(3) t(x) WHERE x = 2`:                                                                  `[0,1,2]|[2,3,4]|[1,5,9]|[1,2,3]|[5,3]|2`,
 		`SELECT len(range(TIMESTAMP '2026-01-01', TIMESTAMP '2026-02-01', INTERVAL 1 HOUR)), len(generate_series(TIMESTAMPTZ '2026-01-01 00:00:00+00', TIMESTAMPTZ '2026-01-02 00:00:00+00', INTERVAL 1 DAY))`: "744|2",
 		`SELECT count(*), sum(range) FROM range(100000)`: "100000|4999950000",
 		`SELECT bitstring('1', 4)::VARCHAR`:              "0001",

@@ -208,6 +208,22 @@ func plain(b *testing.B, l *log, threads int) *sql.Conn {
 	return conn
 }
 
+// drain runs a statement of plain DuckDB's to its end.
+func drain(b *testing.B, conn *sql.Conn, statement string) {
+	b.Helper()
+	r, err := conn.QueryContext(b.Context(), statement)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer r.Close()
+	for r.Next() {
+		continue
+	}
+	if err := r.Err(); err != nil {
+		b.Fatal(err)
+	}
+}
+
 var statements = []struct{ name, sql string }{
 	{"count", `SELECT count(*) FROM %s`},
 	{"sum-int", `SELECT sum(_offset) FROM %s`},
@@ -246,15 +262,7 @@ func BenchmarkStatements(b *testing.B) {
 		for _, s := range statements {
 			b.Run(fmt.Sprintf("%s/threads=%d/plain", s.name, threads), func(b *testing.B) {
 				for b.Loop() {
-					r, err := conn.QueryContext(b.Context(), fmt.Sprintf(s.sql, "orders"))
-					if err != nil {
-						b.Fatal(err)
-					}
-					for r.Next() {
-					}
-					if err := errors.Join(r.Err(), r.Close()); err != nil {
-						b.Fatal(err)
-					}
+					drain(b, conn, fmt.Sprintf(s.sql, "orders"))
 				}
 				b.ReportMetric(rows*float64(b.N)/b.Elapsed().Seconds()/1e6, "Mrows/s")
 			})
