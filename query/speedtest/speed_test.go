@@ -229,6 +229,7 @@ var statements = []struct{ name, sql string }{
 	{"sum-int", `SELECT sum(_offset) FROM %s`},
 	{"sum-double", `SELECT sum(amount) FROM %s`},
 	{"group-by-region", `SELECT region, count(*), sum(amount) FROM %s GROUP BY region`},
+	{"group-by-string", `SELECT region, count(*) FROM %s GROUP BY region`},
 	{"group-by-customer", `SELECT customer, count(*) FROM %s GROUP BY customer`},
 	{"filter", `SELECT count(*) FROM %s WHERE status = 'paid' AND amount > 400`},
 	{"unnest", `SELECT i.sku, sum(i.quantity) FROM (SELECT unnest(items) AS i FROM %s) GROUP BY ALL`},
