@@ -919,7 +919,7 @@ SELECT list_resize([1], 400000000)
 --- RUNS
 SELECT rpad('x', 2000000000, 'y')
 --- RUNS
-SELECT sum(length(repeat('x', 60000))) FROM range(100000000)
+SELECT sum(length(repeat(i::VARCHAR, 3000))) FROM range(100000000000) r(i)
 --- FUNCTION_NOT_ALLOWED a width of half a billion
 SELECT format('{:>500000000}', 1)
 --- FUNCTION_NOT_ALLOWED
