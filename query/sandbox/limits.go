@@ -26,6 +26,8 @@ const (
 	maxJoins = 64
 	// maxSubqueryDepth is how many subqueries of expressions may stand one inside the other. Planning doubles with each.
 	maxSubqueryDepth = 12
+	// maxMaking is how many makers may stand one inside the other.
+	maxMaking = 3
 	// maxTypeDepth is how deep types and constants may nest.
 	maxTypeDepth = 50
 )

@@ -22,6 +22,7 @@ type walker struct {
 	// shows says that SHOW TABLES may stand where the walk is: as the whole statement.
 	shows                                   bool
 	expressions, queries, subqueries, types int
+	making                                  int // makers around
 	tables                                  []baseTable
 }
 
@@ -264,6 +265,12 @@ func (w *walker) expression(n node) *Refusal {
 		if r := w.function(n, isTableFunction); r != nil {
 			return r
 		}
+		if name, _ := n["function_name"].(string); !isTableFunction && makers[fold(name)] {
+			if w.making++; w.making > maxMaking {
+				return refuse(TooLarge, location(n), "Make the inner ones in a WITH.", "Functions such as %s stand more than %d deep one inside the other.", shown(name), maxMaking)
+			}
+			defer func() { w.making-- }()
+		}
 	case class == "SUBQUERY":
 		if w.subqueries++; w.subqueries > maxSubqueryDepth {
 			return refuse(TooLarge, location(n), "Move some of them into WITH.", "Subqueries stand more than %d deep one inside the other.", maxSubqueryDepth)
@@ -301,6 +308,12 @@ func (w *walker) function(n node, isTable bool) *Refusal {
 		}
 	}
 	return refuse(FunctionNotAllowed, location(n), next, "The function %s may not be called%s.", shown(name), place)
+}
+
+// makers are the functions that the engine has as macros, which look at the size of what is made: they name their arguments several times,
+// so that each level multiplies what stands inside.
+var makers = map[string]bool{
+	"repeat": true, "lpad": true, "rpad": true, "list_resize": true, "array_resize": true, "range": true, "generate_series": true, "bitstring": true,
 }
 
 // widePattern is a width or precision of four digits and more, or one that an argument gives, in a pattern without {{ and }}.

@@ -888,7 +888,7 @@ SELECT length(repeat('x', 10000000000))
 SELECT list_sum(range(10000000000))
 --- RUNS
 SELECT lpad('x', 2000000000, 'y')
---- RUNS doubling
+--- TOO_LARGE doubling
 SELECT length(«nested 30 repeat(|, 10)»'x'«/nested»)
 --- RUNS sorting what does not fit
 SELECT i FROM range(100000000000) r(i) ORDER BY hash(i)
@@ -932,3 +932,7 @@ SELECT printf('%*d', 500000000, 1)
 SELECT format(s, 1) FROM t
 --- OK
 SELECT format('{{"year": 2026, "v": {:.3f}, "w": {:>20}}}', 1.5, s), printf('%08.3f of 100000 * 2', 1.5) FROM t
+--- OK makers in each other, a few
+SELECT rpad(lpad(repeat(s, 2), 10, ' '), 20, '.'), len(range(len(range(3)))) FROM t
+--- TOO_LARGE each would be written several times inside the next
+SELECT len(range(len(range(len(range(len(range(3)))))))) FROM t
