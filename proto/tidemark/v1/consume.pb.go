@@ -206,8 +206,11 @@ type PartitionBatches struct {
 	NextOffset     int64 `protobuf:"varint,3,opt,name=next_offset,json=nextOffset,proto3" json:"next_offset,omitempty"`
 	HighWatermark  int64 `protobuf:"varint,4,opt,name=high_watermark,json=highWatermark,proto3" json:"high_watermark,omitempty"`
 	LogStartOffset int64 `protobuf:"varint,5,opt,name=log_start_offset,json=logStartOffset,proto3" json:"log_start_offset,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Offsets that were given up with the disk of a node: no record stands there and none ever will. They lie at or above the offset asked
+	// for and below next_offset.
+	Lost          []*OffsetRange `protobuf:"bytes,6,rep,name=lost,proto3" json:"lost,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PartitionBatches) Reset() {
@@ -275,6 +278,66 @@ func (x *PartitionBatches) GetLogStartOffset() int64 {
 	return 0
 }
 
+func (x *PartitionBatches) GetLost() []*OffsetRange {
+	if x != nil {
+		return x.Lost
+	}
+	return nil
+}
+
+// OffsetRange is the offsets from <= offset < to.
+type OffsetRange struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	From          int64                  `protobuf:"varint,1,opt,name=from,proto3" json:"from,omitempty"`
+	To            int64                  `protobuf:"varint,2,opt,name=to,proto3" json:"to,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OffsetRange) Reset() {
+	*x = OffsetRange{}
+	mi := &file_tidemark_v1_consume_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OffsetRange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OffsetRange) ProtoMessage() {}
+
+func (x *OffsetRange) ProtoReflect() protoreflect.Message {
+	mi := &file_tidemark_v1_consume_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OffsetRange.ProtoReflect.Descriptor instead.
+func (*OffsetRange) Descriptor() ([]byte, []int) {
+	return file_tidemark_v1_consume_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *OffsetRange) GetFrom() int64 {
+	if x != nil {
+		return x.From
+	}
+	return 0
+}
+
+func (x *OffsetRange) GetTo() int64 {
+	if x != nil {
+		return x.To
+	}
+	return 0
+}
+
 type ConsumeRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Topic string                 `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
@@ -298,7 +361,7 @@ type ConsumeRequest struct {
 
 func (x *ConsumeRequest) Reset() {
 	*x = ConsumeRequest{}
-	mi := &file_tidemark_v1_consume_proto_msgTypes[4]
+	mi := &file_tidemark_v1_consume_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -310,7 +373,7 @@ func (x *ConsumeRequest) String() string {
 func (*ConsumeRequest) ProtoMessage() {}
 
 func (x *ConsumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tidemark_v1_consume_proto_msgTypes[4]
+	mi := &file_tidemark_v1_consume_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -323,7 +386,7 @@ func (x *ConsumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConsumeRequest.ProtoReflect.Descriptor instead.
 func (*ConsumeRequest) Descriptor() ([]byte, []int) {
-	return file_tidemark_v1_consume_proto_rawDescGZIP(), []int{4}
+	return file_tidemark_v1_consume_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ConsumeRequest) GetTopic() string {
@@ -450,7 +513,7 @@ type StartOffsets struct {
 
 func (x *StartOffsets) Reset() {
 	*x = StartOffsets{}
-	mi := &file_tidemark_v1_consume_proto_msgTypes[5]
+	mi := &file_tidemark_v1_consume_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -462,7 +525,7 @@ func (x *StartOffsets) String() string {
 func (*StartOffsets) ProtoMessage() {}
 
 func (x *StartOffsets) ProtoReflect() protoreflect.Message {
-	mi := &file_tidemark_v1_consume_proto_msgTypes[5]
+	mi := &file_tidemark_v1_consume_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -475,7 +538,7 @@ func (x *StartOffsets) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartOffsets.ProtoReflect.Descriptor instead.
 func (*StartOffsets) Descriptor() ([]byte, []int) {
-	return file_tidemark_v1_consume_proto_rawDescGZIP(), []int{5}
+	return file_tidemark_v1_consume_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *StartOffsets) GetOffsets() map[int32]int64 {
@@ -496,7 +559,7 @@ type ConsumeResponse struct {
 
 func (x *ConsumeResponse) Reset() {
 	*x = ConsumeResponse{}
-	mi := &file_tidemark_v1_consume_proto_msgTypes[6]
+	mi := &file_tidemark_v1_consume_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -508,7 +571,7 @@ func (x *ConsumeResponse) String() string {
 func (*ConsumeResponse) ProtoMessage() {}
 
 func (x *ConsumeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tidemark_v1_consume_proto_msgTypes[6]
+	mi := &file_tidemark_v1_consume_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -521,7 +584,7 @@ func (x *ConsumeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConsumeResponse.ProtoReflect.Descriptor instead.
 func (*ConsumeResponse) Descriptor() ([]byte, []int) {
-	return file_tidemark_v1_consume_proto_rawDescGZIP(), []int{6}
+	return file_tidemark_v1_consume_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ConsumeResponse) GetBatches() *PartitionBatches {
@@ -550,7 +613,7 @@ type ConsumeRange struct {
 
 func (x *ConsumeRange) Reset() {
 	*x = ConsumeRange{}
-	mi := &file_tidemark_v1_consume_proto_msgTypes[7]
+	mi := &file_tidemark_v1_consume_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -562,7 +625,7 @@ func (x *ConsumeRange) String() string {
 func (*ConsumeRange) ProtoMessage() {}
 
 func (x *ConsumeRange) ProtoReflect() protoreflect.Message {
-	mi := &file_tidemark_v1_consume_proto_msgTypes[7]
+	mi := &file_tidemark_v1_consume_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -575,7 +638,7 @@ func (x *ConsumeRange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConsumeRange.ProtoReflect.Descriptor instead.
 func (*ConsumeRange) Descriptor() ([]byte, []int) {
-	return file_tidemark_v1_consume_proto_rawDescGZIP(), []int{7}
+	return file_tidemark_v1_consume_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ConsumeRange) GetPartition() int32 {
@@ -618,14 +681,18 @@ const file_tidemark_v1_consume_proto_rawDesc = "" +
 	"\rFetchResponse\x12=\n" +
 	"\n" +
 	"partitions\x18\x01 \x03(\v2\x1d.tidemark.v1.PartitionBatchesR\n" +
-	"partitions\"\xbc\x01\n" +
+	"partitions\"\xea\x01\n" +
 	"\x10PartitionBatches\x12\x1c\n" +
 	"\tpartition\x18\x01 \x01(\x05R\tpartition\x12\x18\n" +
 	"\abatches\x18\x02 \x01(\fR\abatches\x12\x1f\n" +
 	"\vnext_offset\x18\x03 \x01(\x03R\n" +
 	"nextOffset\x12%\n" +
 	"\x0ehigh_watermark\x18\x04 \x01(\x03R\rhighWatermark\x12(\n" +
-	"\x10log_start_offset\x18\x05 \x01(\x03R\x0elogStartOffset\"\xa8\x02\n" +
+	"\x10log_start_offset\x18\x05 \x01(\x03R\x0elogStartOffset\x12,\n" +
+	"\x04lost\x18\x06 \x03(\v2\x18.tidemark.v1.OffsetRangeR\x04lost\"1\n" +
+	"\vOffsetRange\x12\x12\n" +
+	"\x04from\x18\x01 \x01(\x03R\x04from\x12\x0e\n" +
+	"\x02to\x18\x02 \x01(\x03R\x02to\"\xa8\x02\n" +
 	"\x0eConsumeRequest\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x1e\n" +
 	"\n" +
@@ -667,34 +734,36 @@ func file_tidemark_v1_consume_proto_rawDescGZIP() []byte {
 	return file_tidemark_v1_consume_proto_rawDescData
 }
 
-var file_tidemark_v1_consume_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_tidemark_v1_consume_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_tidemark_v1_consume_proto_goTypes = []any{
 	(*FetchRequest)(nil),     // 0: tidemark.v1.FetchRequest
 	(*FetchPartition)(nil),   // 1: tidemark.v1.FetchPartition
 	(*FetchResponse)(nil),    // 2: tidemark.v1.FetchResponse
 	(*PartitionBatches)(nil), // 3: tidemark.v1.PartitionBatches
-	(*ConsumeRequest)(nil),   // 4: tidemark.v1.ConsumeRequest
-	(*StartOffsets)(nil),     // 5: tidemark.v1.StartOffsets
-	(*ConsumeResponse)(nil),  // 6: tidemark.v1.ConsumeResponse
-	(*ConsumeRange)(nil),     // 7: tidemark.v1.ConsumeRange
-	nil,                      // 8: tidemark.v1.StartOffsets.OffsetsEntry
+	(*OffsetRange)(nil),      // 4: tidemark.v1.OffsetRange
+	(*ConsumeRequest)(nil),   // 5: tidemark.v1.ConsumeRequest
+	(*StartOffsets)(nil),     // 6: tidemark.v1.StartOffsets
+	(*ConsumeResponse)(nil),  // 7: tidemark.v1.ConsumeResponse
+	(*ConsumeRange)(nil),     // 8: tidemark.v1.ConsumeRange
+	nil,                      // 9: tidemark.v1.StartOffsets.OffsetsEntry
 }
 var file_tidemark_v1_consume_proto_depIdxs = []int32{
 	1, // 0: tidemark.v1.FetchRequest.partitions:type_name -> tidemark.v1.FetchPartition
 	3, // 1: tidemark.v1.FetchResponse.partitions:type_name -> tidemark.v1.PartitionBatches
-	5, // 2: tidemark.v1.ConsumeRequest.offsets:type_name -> tidemark.v1.StartOffsets
-	8, // 3: tidemark.v1.StartOffsets.offsets:type_name -> tidemark.v1.StartOffsets.OffsetsEntry
-	3, // 4: tidemark.v1.ConsumeResponse.batches:type_name -> tidemark.v1.PartitionBatches
-	7, // 5: tidemark.v1.ConsumeResponse.ranges:type_name -> tidemark.v1.ConsumeRange
-	0, // 6: tidemark.v1.ConsumeService.Fetch:input_type -> tidemark.v1.FetchRequest
-	4, // 7: tidemark.v1.ConsumeService.Consume:input_type -> tidemark.v1.ConsumeRequest
-	2, // 8: tidemark.v1.ConsumeService.Fetch:output_type -> tidemark.v1.FetchResponse
-	6, // 9: tidemark.v1.ConsumeService.Consume:output_type -> tidemark.v1.ConsumeResponse
-	8, // [8:10] is the sub-list for method output_type
-	6, // [6:8] is the sub-list for method input_type
-	6, // [6:6] is the sub-list for extension type_name
-	6, // [6:6] is the sub-list for extension extendee
-	0, // [0:6] is the sub-list for field type_name
+	4, // 2: tidemark.v1.PartitionBatches.lost:type_name -> tidemark.v1.OffsetRange
+	6, // 3: tidemark.v1.ConsumeRequest.offsets:type_name -> tidemark.v1.StartOffsets
+	9, // 4: tidemark.v1.StartOffsets.offsets:type_name -> tidemark.v1.StartOffsets.OffsetsEntry
+	3, // 5: tidemark.v1.ConsumeResponse.batches:type_name -> tidemark.v1.PartitionBatches
+	8, // 6: tidemark.v1.ConsumeResponse.ranges:type_name -> tidemark.v1.ConsumeRange
+	0, // 7: tidemark.v1.ConsumeService.Fetch:input_type -> tidemark.v1.FetchRequest
+	5, // 8: tidemark.v1.ConsumeService.Consume:input_type -> tidemark.v1.ConsumeRequest
+	2, // 9: tidemark.v1.ConsumeService.Fetch:output_type -> tidemark.v1.FetchResponse
+	7, // 10: tidemark.v1.ConsumeService.Consume:output_type -> tidemark.v1.ConsumeResponse
+	9, // [9:11] is the sub-list for method output_type
+	7, // [7:9] is the sub-list for method input_type
+	7, // [7:7] is the sub-list for extension type_name
+	7, // [7:7] is the sub-list for extension extendee
+	0, // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_tidemark_v1_consume_proto_init() }
@@ -702,7 +771,7 @@ func file_tidemark_v1_consume_proto_init() {
 	if File_tidemark_v1_consume_proto != nil {
 		return
 	}
-	file_tidemark_v1_consume_proto_msgTypes[4].OneofWrappers = []any{
+	file_tidemark_v1_consume_proto_msgTypes[5].OneofWrappers = []any{
 		(*ConsumeRequest_Start)(nil),
 		(*ConsumeRequest_End)(nil),
 		(*ConsumeRequest_Offset)(nil),
@@ -715,7 +784,7 @@ func file_tidemark_v1_consume_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tidemark_v1_consume_proto_rawDesc), len(file_tidemark_v1_consume_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   9,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
