@@ -48,7 +48,7 @@ func (n *Node) begin(ctx context.Context) (*incarnation, error) {
 	}
 	i := &incarnation{
 		node: n, id: id, registration: registration, began: began, ready: make(chan struct{}, 1), drained: make(chan struct{}),
-		trimDue: make(chan struct{}, 1), foldDue: make(chan struct{}, 1), unreadable: make(map[string]bool),
+		trimDue: make(chan struct{}, 1), foldDue: make(chan struct{}, 1), placeDue: make(chan struct{}, 1), unreadable: make(map[string]bool),
 	}
 	i.ctx, i.cancel = context.WithCancelCause(ctx)
 	stopRenewing := i.renew(began)
@@ -118,6 +118,7 @@ func (i *incarnation) renew(granted time.Time) (stop func() time.Time) {
 func (i *incarnation) open(ctx context.Context, began time.Time) error {
 	n := i.node
 	follower, err := n.deps.Meta.Follow(i.ctx, n.loadIndex, func(meta.Revision) {
+		notify(i.placeDue)
 		i.post(func(now time.Time) {
 			if err := i.follower.Err(); err != nil {
 				i.core.end(fmt.Errorf("follow the log's index: %w", err))
@@ -130,12 +131,15 @@ func (i *incarnation) open(ctx context.Context, began time.Time) error {
 		return fmt.Errorf("read the log's index: %w", err)
 	}
 	i.follower = follower
-	assigned, err := n.deps.Meta.LeadEverything(ctx, i.registration)
-	if err != nil {
-		return fmt.Errorf("take the lead: %w", err)
-	}
-	if err := follower.WaitFor(ctx, max(assigned, i.registration.Revision)); err != nil {
+	if err := follower.WaitFor(ctx, i.registration.Revision); err != nil {
 		return fmt.Errorf("read the log's index: %w", err)
+	}
+	// A node that is alone leads everything from the start; among others this does nothing, and what the controller gives it comes later.
+	if _, _, err := n.deps.Meta.Place(ctx, follower, i.registration, false); err != nil {
+		return err
+	}
+	if err := follower.HeldBack(n.config.Node); err != nil {
+		return err
 	}
 
 	var durable wal.LSN

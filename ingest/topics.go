@@ -3,7 +3,6 @@ package ingest
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -161,9 +160,8 @@ func (n *Node) DeleteTopic(ctx context.Context, name string) error {
 
 // roomFor refuses what the node's assignment, one value in etcd, would have no room for.
 func (n *Node) roomFor(i *incarnation, what string, partitions int32) *Error {
-	a, ok := i.follower.Assignment(n.config.Node)
-	if ok && !a.Fits(partitions) {
-		return Errorf(ReasonInvalidTopic, "%s: this node leads as many topics as one node can, %d partitions: delete topics that nobody needs", what, len(a.Epochs))
+	if !i.follower.Room(partitions) {
+		return Errorf(ReasonInvalidTopic, "%s: the nodes lead as many partitions as they can: delete topics that nobody needs, or add nodes", what)
 	}
 	return nil
 }
@@ -196,9 +194,6 @@ func (n *Node) follow(ctx context.Context, i *incarnation, revision meta.Revisio
 
 // lead has every partition assigned and waits until this node leads those of the topic.
 func (n *Node) lead(ctx context.Context, i *incarnation, topic meta.Topic) error {
-	if _, err := n.deps.Meta.LeadEverything(ctx, i.registration); err != nil {
-		return metaError(fmt.Sprintf("topic %s is there, but its partitions could not be assigned yet", topic.Name), err)
-	}
 	for {
 		changed := n.change()
 		states, err := i.states(ctx, topic)

@@ -15,8 +15,12 @@ import (
 var (
 	// ErrRestored: etcd has gone back in time, as after a restore from a backup.
 	ErrRestored = errors.New("etcd was restored to an earlier state")
-	// ErrControllerElsewhere: another node assigns partitions.
-	ErrControllerElsewhere = errors.New("another node leads the cluster")
+	// ErrUnknownNode: no node of this name is alive or leads anything.
+	ErrUnknownNode = errors.New("unknown node")
+	// ErrLastNode: nobody else could take what the node leads.
+	ErrLastNode = errors.New("no other node could take its partitions")
+	// ErrNodeAlive: the node holds its lease.
+	ErrNodeAlive = errors.New("the node is alive")
 	// ErrDiskChanged: the node led disk topics with another data directory.
 	ErrDiskChanged = errors.New("the node's disk is another")
 )

@@ -73,7 +73,7 @@ var operations = []operation{
 		},
 		run: func(ctx context.Context, t *testing.T, c *meta.Client, reg meta.Registration) (string, error) {
 			t.Helper()
-			at, err := c.LeadEverything(ctx, reg)
+			at, err := leadEverything(ctx, c, reg)
 			if mod := (&writer{t: t, client: c}).mod(c.Keys().Assign("a")); err == nil && mod > at {
 				t.Errorf("assigned at %d, told %d", mod, at)
 			}
@@ -307,7 +307,7 @@ func TestEndOfPatience(t *testing.T) {
 		}
 
 		store.Expire(w.reg.Lease)
-		if _, err := c.LeadEverything(t.Context(), w.reg); !errors.Is(err, meta.ErrLeaseGone) {
+		if _, err := leadEverything(t.Context(), c, w.reg); !errors.Is(err, meta.ErrLeaseGone) {
 			t.Errorf("lead after the lease: %v", err)
 		}
 		if _, err := c.Register(t.Context(), nodeInfo(1), leaseTime); !errors.Is(err, meta.ErrLeaseGone) {

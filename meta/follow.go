@@ -1,11 +1,9 @@
 package meta
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -25,7 +23,8 @@ type Follower struct {
 	onChange func(Revision)
 
 	mu      sync.RWMutex
-	view    *view
+	view    *Index
+	told    Revision      // onChange has returned for it
 	moved   chan struct{} // closed and replaced at every revision
 	broken  error         // ended by itself
 	waiting int           // callers of WaitFor that do not have their revision yet
@@ -75,8 +74,8 @@ func (f *Follower) list(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	v := newView(f.client.keys)
-	if err := v.apply(change, loaded); err != nil {
+	v := NewIndex(f.client.keys)
+	if err := v.Apply(change, loaded); err != nil {
 		return err
 	}
 	f.mu.Lock()
@@ -85,7 +84,9 @@ func (f *Follower) list(ctx context.Context) error {
 			f.mu.Unlock()
 			return fmt.Errorf("%w: etcd was at revision %d and is at %d now", ErrRestored, f.view.revision, revision)
 		}
-		v.topicsRev = max(v.topicsRev, f.view.topicsRev+1) // a deletion may hide in the gap
+		// A deletion may hide in the gap.
+		v.topicsRev, v.placeRev = max(v.topicsRev, f.view.topicsRev+1), max(v.placeRev, f.view.placeRev+1)
+		v.letGoRev, v.nodesRev = max(v.letGoRev, f.view.letGoRev+1), max(v.nodesRev, f.view.nodesRev+1)
 		for p, old := range f.view.logs {
 			if _, kept := v.byID[p.Topic]; kept {
 				v.log(p).inherit(p, old)
@@ -265,7 +266,7 @@ func (f *Follower) apply(ctx context.Context, change Change) error {
 		return err
 	}
 	f.mu.Lock()
-	err = f.view.apply(change, loaded)
+	err = f.view.Apply(change, loaded)
 	f.mu.Unlock()
 	if err != nil {
 		return err
@@ -274,15 +275,16 @@ func (f *Follower) apply(ctx context.Context, change Change) error {
 	return nil
 }
 
-// tell wakes who waits and calls back.
+// tell calls back, and then wakes who waits: whoever has waited for a revision knows that it was told.
 func (f *Follower) tell(revision Revision) {
-	f.mu.Lock()
-	close(f.moved)
-	f.moved = make(chan struct{})
-	f.mu.Unlock()
 	if f.onChange != nil {
 		f.onChange(revision)
 	}
+	f.mu.Lock()
+	f.told = max(f.told, revision)
+	close(f.moved)
+	f.moved = make(chan struct{})
+	f.mu.Unlock()
 }
 
 func (f *Follower) fail(err error) {
@@ -313,10 +315,11 @@ func (f *Follower) Revision() Revision {
 
 // WaitFor returns when the follower has reached a revision, or cannot any more.
 func (f *Follower) WaitFor(ctx context.Context, revision Revision) error {
-	if f.Revision() >= revision {
+	f.mu.Lock()
+	if f.told >= revision {
+		f.mu.Unlock()
 		return nil
 	}
-	f.mu.Lock()
 	f.waiting++
 	f.mu.Unlock()
 	defer func() {
@@ -330,7 +333,7 @@ func (f *Follower) WaitFor(ctx context.Context, revision Revision) error {
 	}
 	for {
 		f.mu.RLock()
-		at, moved, broken := f.view.revision, f.moved, f.broken
+		at, moved, broken := f.told, f.moved, f.broken
 		f.mu.RUnlock()
 		switch {
 		case at >= revision:
@@ -349,170 +352,4 @@ func (f *Follower) WaitFor(ctx context.Context, revision Revision) error {
 			return fmt.Errorf("wait for revision %d, now at %d: %w", revision, at, ctx.Err())
 		}
 	}
-}
-
-// TopicsRevision goes up whenever a topic is made, changed or deleted.
-func (f *Follower) TopicsRevision() Revision {
-	f.mu.RLock()
-	defer f.mu.RUnlock()
-	return f.view.topicsRev
-}
-
-// Topic finds a topic by name.
-func (f *Follower) Topic(name string) (Topic, bool) {
-	f.mu.RLock()
-	defer f.mu.RUnlock()
-	t, ok := f.view.topics[name]
-	return t, ok
-}
-
-// TopicByID finds a topic by id.
-func (f *Follower) TopicByID(id TopicID) (Topic, bool) {
-	f.mu.RLock()
-	defer f.mu.RUnlock()
-	t, ok := f.view.byID[id]
-	return t, ok
-}
-
-// Topics lists all topics, in no order.
-func (f *Follower) Topics() []Topic {
-	f.mu.RLock()
-	defer f.mu.RUnlock()
-	out := make([]Topic, 0, len(f.view.topics))
-	for _, t := range f.view.topics {
-		out = append(out, t)
-	}
-	return out
-}
-
-// Assignment is what a node leads; its map is shared and read only.
-func (f *Follower) Assignment(node NodeID) (Assignment, bool) {
-	f.mu.RLock()
-	defer f.mu.RUnlock()
-	a, ok := f.view.assigned[node]
-	return a, ok
-}
-
-// Released tells whether a node has let a partition go at this epoch; it never leads it again at that one.
-func (f *Follower) Released(node NodeID, p Partition, epoch Epoch) bool {
-	f.mu.RLock()
-	defer f.mu.RUnlock()
-	e, ok := f.view.released[node][p]
-	return ok && e == epoch
-}
-
-// Node is a registered node.
-func (f *Follower) Node(id NodeID) (NodeInfo, bool) {
-	f.mu.RLock()
-	defer f.mu.RUnlock()
-	n, ok := f.view.nodes[id]
-	return n, ok
-}
-
-// Head is a node's last commit.
-func (f *Follower) Head(id NodeID) (Head, bool) {
-	f.mu.RLock()
-	defer f.mu.RUnlock()
-	h, ok := f.view.heads[id]
-	return h, ok
-}
-
-// Start is the first offset of a partition that is kept. Nothing removes records yet, so it is 0.
-func (f *Follower) Start(Partition) int64 { return 0 }
-
-// End is the first offset behind what is committed.
-func (f *Follower) End(p Partition) int64 {
-	f.mu.RLock()
-	defer f.mu.RUnlock()
-	if log := f.view.logs[p]; log != nil {
-		return log.end
-	}
-	return 0
-}
-
-// Hole is an error when the blocks of a partition do not join; it must then be neither led nor read.
-func (f *Follower) Hole(p Partition) error {
-	f.mu.RLock()
-	defer f.mu.RUnlock()
-	if log := f.view.logs[p]; log != nil {
-		return log.hole
-	}
-	return nil
-}
-
-// Lookup finds the block that holds an offset.
-func (f *Follower) Lookup(p Partition, offset int64) (Block, bool) {
-	f.mu.RLock()
-	defer f.mu.RUnlock()
-	log := f.view.logs[p]
-	if log == nil {
-		return Block{}, false
-	}
-	return log.lookup(offset)
-}
-
-// LookupTime finds the first block with a record whose timestamp (ms, as producers set it) is this one or later.
-func (f *Follower) LookupTime(p Partition, timestampMs int64) (Block, bool) {
-	f.mu.RLock()
-	defer f.mu.RUnlock()
-	log := f.view.logs[p]
-	if log == nil {
-		return Block{}, false
-	}
-	return log.lookupTime(timestampMs)
-}
-
-// Producers is the committed state of a partition's idempotent producers: of each the last ProducerRanges batches, by
-// producer id and offset.
-func (f *Follower) Producers(p Partition) []L0Producer {
-	f.mu.RLock()
-	defer f.mu.RUnlock()
-	log := f.view.logs[p]
-	if log == nil {
-		return nil
-	}
-	return log.batches()
-}
-
-// Records lists the records of a node, by incarnation and sequence as their keys sort. The records are shared and read only.
-func (f *Follower) Records(node NodeID) []*L0Record {
-	f.mu.RLock()
-	defer f.mu.RUnlock()
-	var out []*L0Record
-	for _, r := range f.view.records {
-		if r.Node == node {
-			out = append(out, r)
-		}
-	}
-	slices.SortFunc(out, func(a, b *L0Record) int {
-		return cmp.Or(cmp.Compare(a.Incarnation, b.Incarnation), cmp.Compare(a.Seq, b.Seq))
-	})
-	return out
-}
-
-// Names tells whether a record names an object.
-func (f *Follower) Names(object string) bool {
-	f.mu.RLock()
-	defer f.mu.RUnlock()
-	return f.view.objects[object] > 0
-}
-
-// IsGarbage tells whether an object of this name is in nobody's way: no record names it, and none ever will, because its
-// incarnation is dead or has settled its number.
-func (f *Follower) IsGarbage(name string) bool {
-	node, incarnation, number, _, err := ParseL0ObjectName(name)
-	if err != nil {
-		return false
-	}
-	f.mu.RLock()
-	defer f.mu.RUnlock()
-	if f.view.objects[name] > 0 {
-		return false
-	}
-	alive, ok := f.view.nodes[node]
-	if !ok || alive.Incarnation != incarnation {
-		return true
-	}
-	head, ok := f.view.heads[node]
-	return ok && head.Incarnation == incarnation && number <= head.Settled
 }

@@ -55,7 +55,7 @@ func startWriter(t *testing.T, c *meta.Client, incarnation meta.Incarnation) *wr
 // lead takes every partition and reads the guards anew.
 func (w *writer) lead() {
 	w.t.Helper()
-	if _, err := w.client.LeadEverything(w.t.Context(), w.reg); err != nil {
+	if _, err := leadEverything(w.t.Context(), w.client, w.reg); err != nil {
 		w.t.Fatal(err)
 	}
 	w.guards = meta.Guards{NodeRev: w.reg.NodeRev, AssignRev: w.mod(w.client.Keys().Assign(w.reg.Node)), HeadRev: w.mod(w.client.Keys().Head(w.reg.Node))}
@@ -189,3 +189,17 @@ func dump(t *testing.T, kv meta.KV) string {
 }
 
 func newStore() *metafake.Store { return metafake.New(metafake.Config{}) }
+
+// leadEverything has a node that is alone assigned whatever nobody leads, and returns a revision at which that holds.
+func leadEverything(ctx context.Context, c *meta.Client, reg meta.Registration) (meta.Revision, error) {
+	f, err := c.Follow(ctx, nil, nil)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	at, _, err := c.Place(ctx, f, reg, true)
+	if err == nil {
+		err = f.HeldBack(reg.Node)
+	}
+	return at, err
+}

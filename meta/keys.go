@@ -15,8 +15,7 @@ func NewKeys(cluster string) Keys { return Keys{prefix: "/tidemark/" + cluster +
 // Prefix is what every key of the cluster begins with.
 func (k Keys) Prefix() string { return k.prefix }
 
-// The directories below the prefix. groups/, schemas/, manifest/, users/ and acl/ belong to later capabilities: nothing else
-// may use them.
+// The directories below the prefix. users/ and acl/ belong to later capabilities: nothing else may use them.
 const (
 	dirTopics   = "topics/"
 	dirDeleted  = "deleted/"
@@ -24,6 +23,8 @@ const (
 	dirHeads    = "heads/"
 	dirRelease  = "release/"
 	dirAssign   = "assign/"
+	dirDrain    = "drain/"
+	dirMoves    = "moves/"
 	dirL0       = "l0/"
 	dirManifest = "manifest/"
 	dirSchemas  = "schemas/"
@@ -59,6 +60,12 @@ func (k Keys) Release(id NodeID) string { return k.prefix + dirRelease + string(
 
 // Assign holds what a node leads.
 func (k Keys) Assign(id NodeID) string { return k.prefix + dirAssign + string(id) }
+
+// Drain marks a node that partitions move away from.
+func (k Keys) Drain(id NodeID) string { return k.prefix + dirDrain + string(id) }
+
+// Moves holds what the controller asks a node to let go.
+func (k Keys) Moves(id NodeID) string { return k.prefix + dirMoves + string(id) }
 
 // L0 holds the record of a committed L0 object.
 func (k Keys) L0(node NodeID, incarnation Incarnation, seq Seq) string {

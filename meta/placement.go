@@ -1,60 +1,92 @@
 package meta
 
 import (
-	"cmp"
 	"context"
+	"errors"
 	"fmt"
-	"slices"
 	"strings"
+	"time"
 )
 
-// LeadEverything has every partition that nobody leads assigned to the caller's node, and returns a revision at which the
-// assignment holds. The node becomes the controller if nobody else is; another one is ErrControllerElsewhere.
+// Place brings the assignment of partitions to what it should be, if the caller's node is the controller or can become it, and returns
+// when f shows it. It makes one transaction after the other, each planned from the index of f: see Index.PlanPlacement. With balance
+// it also asks nodes that lead more than their share to let some partitions go.
 //
-// Every assignment is a link in the chain of the key placement: it compares the revision of that key and writes it anew. So
-// of two transactions that were planned from the same state at most one applies, however late, also when they touch
-// different nodes. An epoch goes up with every assignment, and the first is 1.
-func (c *Client) LeadEverything(ctx context.Context, reg Registration) (Revision, error) {
-	var at Revision
-	err := c.retry(ctx, "assign partitions", func() (bool, error) {
-		state, err := c.readPlacement(ctx)
+// The first result is a revision at which all that could be assigned was, the second tells whether the node is the controller.
+func (c *Client) Place(ctx context.Context, f *Follower, reg Registration, balance bool) (Revision, bool, error) {
+	wait := retryFirst
+	for {
+		step, at, err := f.planPlacement(reg, balance)
 		if err != nil {
-			return !retryable(err), err
+			return 0, false, fmt.Errorf("assign partitions: %w", err)
 		}
-		txn, err := planLead(c.keys, state, reg)
-		if err != nil {
-			return true, err
+		if len(step.Txn.Then) == 0 {
+			return at, step.Controls, nil
 		}
-		if len(txn.Then) == 0 {
-			at = state.revision
-			return true, nil
+		result, err := c.kv.Txn(ctx, step.Txn)
+		switch {
+		case err == nil:
+			wait = retryFirst
+			// The answer's revision is that of the change, or one at which a compare had failed: the next plan sees why.
+			if err := f.WaitFor(ctx, result.Revision); err != nil {
+				return 0, false, fmt.Errorf("assign partitions: %w", err)
+			}
+			if result.Succeeded && step.Moves > 0 {
+				c.logger.InfoContext(ctx, "assigned partitions", "what", step.What, "partitions", step.Moves, "to", step.To, "revision", result.Revision)
+			}
+		case hopeless(err) || ctx.Err() != nil:
+			return 0, false, fmt.Errorf("assign partitions: %w", err)
+		default:
+			// It may have been made, or may yet be. The next plan compares the same placement, so at most one of the two is.
+			c.logger.DebugContext(ctx, "an assignment is planned again", "cause", err)
+			if err := c.pauseAndCatchUp(ctx, f, wait); err != nil {
+				return 0, false, fmt.Errorf("assign partitions: %w", err)
+			}
+			wait = min(2*wait, retryLongest)
 		}
-		result, err := c.kv.Txn(ctx, txn)
-		if err != nil || !result.Succeeded {
-			return false, err
-		}
-		at = result.Revision
-		return true, nil
-	})
-	return at, err
+	}
 }
 
-// placementState is what an assignment is planned from, at one revision.
+func (c *Client) pauseAndCatchUp(ctx context.Context, f *Follower, wait time.Duration) error {
+	t := c.clock.NewTimer(wait)
+	defer t.Stop()
+	select {
+	case <-t.C():
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	revision, err := c.Revision(ctx)
+	if err != nil {
+		if hopeless(err) || ctx.Err() != nil {
+			return err
+		}
+		return nil // no answer this time either
+	}
+	return f.WaitFor(ctx, revision)
+}
+
+// planPlacement plans from the follower's index, and tells its revision.
+func (f *Follower) planPlacement(reg Registration, balance bool) (PlacementStep, Revision, error) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	step, err := f.view.PlanPlacement(reg, balance)
+	return step, f.view.revision, err
+}
+
+// ErrRoom says that no node has room for more partitions.
+var ErrRoom = errors.New("no node has room for more partitions")
+
+// placementState is what a deletion is planned from, at one revision.
 type placementState struct {
-	revision   Revision
-	placement  *KeyValue
-	controller *KeyValue
-	topics     []Topic
-	assigned   map[NodeID]Assignment
-	released   map[NodeID]map[Partition]Epoch
-	registered map[NodeID]Revision // mod revisions of nodes/<id>
+	revision  Revision
+	placement *KeyValue
+	topics    []Topic
+	assigned  map[NodeID]Assignment
 }
 
 func (c *Client) readPlacement(ctx context.Context) (placementState, error) {
-	s := placementState{
-		assigned: make(map[NodeID]Assignment), released: make(map[NodeID]map[Partition]Epoch), registered: make(map[NodeID]Revision),
-	}
-	for _, dir := range []string{"placement", "controller", dirTopics, dirAssign, dirRelease, dirNodes} {
+	s := placementState{assigned: make(map[NodeID]Assignment)}
+	for _, dir := range []string{"placement", dirTopics, dirAssign} {
 		kvs, revision, err := c.kv.Range(ctx, c.keys.prefix+dir, s.revision)
 		if err != nil {
 			return s, fmt.Errorf("read %s: %w", dir, err)
@@ -74,8 +106,6 @@ func (s *placementState) take(k Keys, dir string, kv KeyValue) (err error) {
 	switch {
 	case kv.Key == k.Placement():
 		s.placement = &kv
-	case kv.Key == k.Controller():
-		s.controller = &kv
 	case dir == dirTopics:
 		var t Topic
 		if t, err = decodeTopic(name, kv); err == nil {
@@ -83,115 +113,8 @@ func (s *placementState) take(k Keys, dir string, kv KeyValue) (err error) {
 		}
 	case dir == dirAssign:
 		s.assigned[NodeID(name)], err = decodeAssignment(NodeID(name), kv)
-	case dir == dirRelease:
-		s.released[NodeID(name)], err = decodeRelease(kv)
-	case dir == dirNodes:
-		s.registered[NodeID(name)] = kv.Mod
 	}
 	return err
-}
-
-// planLead plans the assignment of what nobody leads to one node; a transaction without operations when there is nothing to
-// do. Pure.
-func planLead(k Keys, s placementState, reg Registration) (Txn, error) {
-	txn := Txn{If: []Compare{{Key: k.Placement()}, {Key: k.Controller()}, IfMod(k.Node(reg.Node), reg.NodeRev)}}
-	if s.registered[reg.Node] != reg.NodeRev {
-		return Txn{}, fmt.Errorf("incarnation %s of node %s is not registered any more: %w", reg.Incarnation, reg.Node, ErrLeaseGone)
-	}
-	controls := false
-	if s.controller != nil {
-		var v controllerValue
-		if err := decodeJSON(s.controller.Key, s.controller.Value, &v); err != nil {
-			return Txn{}, err
-		}
-		if NodeID(v.Node) != reg.Node {
-			return Txn{}, fmt.Errorf("%w: node %s; this release runs one node a cluster", ErrControllerElsewhere, v.Node)
-		}
-		controls = v.Incarnation == reg.Incarnation.String()
-		txn.If[1].Mod = s.controller.Mod
-	}
-	if s.placement != nil {
-		txn.If[0].Mod = s.placement.Mod
-	}
-
-	mine := s.assigned[reg.Node]
-	epochs := make(map[Partition]Epoch)
-	taken := make(map[Partition]bool)
-	for node, a := range s.assigned {
-		for p, e := range a.Epochs {
-			if node == reg.Node {
-				epochs[p] = e
-			}
-			taken[p] = true
-		}
-	}
-	changed := mine.Revision == 0
-	if !changed && mine.Disk != reg.Disk {
-		// Another disk: what waited on the old one is gone. Topics that promise only objects lose nothing by that.
-		for _, t := range s.topics {
-			if _, led := epochs[Partition{Topic: t.ID}]; led && t.Config.Durability == DurabilityDisk {
-				return Txn{}, fmt.Errorf("%w: node %s led topic %s with durability=disk on disk %s, and this is disk %s: start it with its own data directory",
-					ErrDiskChanged, reg.Node, t.Name, mine.Disk, reg.Disk)
-			}
-		}
-		for p := range epochs {
-			epochs[p]++
-		}
-		changed = true
-	}
-	for p, e := range s.released[reg.Node] {
-		if epochs[p] == e { // let go, and nobody else is there to take it: back, at the next epoch
-			epochs[p] = e + 1
-			changed = true
-		}
-	}
-	if addUnled(reg.Disk, s.topics, taken, epochs) {
-		changed = true
-	}
-	if !changed && controls {
-		return Txn{}, nil
-	}
-	if !controls {
-		txn.Then = append(txn.Then, PutLeasedOp(k.Controller(), encodeJSON(controllerValue{
-			Version: valueVersion, Node: string(reg.Node), Incarnation: reg.Incarnation.String(),
-		}), reg.Lease))
-	}
-	if changed {
-		value := encodeAssignment(reg.Disk, epochs)
-		if len(value) > maxAssignBytes || len(epochs) > maxAssigned {
-			return Txn{}, fmt.Errorf("%w: node %s would lead %d partitions in %d bytes of metadata; %d and %d are allowed: delete topics, or make them with fewer partitions",
-				ErrInvalidTopic, reg.Node, len(epochs), len(value), maxAssigned, maxAssignBytes)
-		}
-		txn.Then = append(txn.Then, PutOp(k.Assign(reg.Node), value), nextPlacement(k, s.placement))
-	}
-	return txn, nil
-}
-
-// topicBytes is more than one topic adds to an assignment's value.
-const topicBytes = 48
-
-// addUnled gives the partitions that nobody leads their first epoch, oldest topics first, as far as one assignment has room.
-// What has no room stays without a leader; it is refused where topics are made, and must never keep a node from starting.
-func addUnled(disk string, topics []Topic, taken map[Partition]bool, epochs map[Partition]Epoch) (added bool) {
-	size := len(encodeAssignment(disk, epochs))
-	slices.SortFunc(topics, func(a, b Topic) int { return cmp.Compare(a.CreateRevision, b.CreateRevision) })
-	for _, t := range topics {
-		var unled []Partition
-		for n := range t.Partitions {
-			if p := (Partition{Topic: t.ID, Partition: n}); !taken[p] {
-				unled = append(unled, p)
-			}
-		}
-		if len(unled) == 0 || size+topicBytes > maxAssignBytes || len(epochs)+len(unled) > maxAssigned {
-			continue
-		}
-		size += topicBytes
-		added = true
-		for _, p := range unled {
-			epochs[p] = 1
-		}
-	}
-	return added
 }
 
 // nextPlacement writes the chain's key anew; the value only counts, for people.
@@ -202,6 +125,9 @@ func nextPlacement(k Keys, at *KeyValue) Op {
 			v = counterValue{Version: valueVersion} // its revision is what counts
 		}
 	}
-	v.Next++
-	return PutOp(k.Placement(), encodeJSON(v))
+	return placementOp(k, v.Next)
+}
+
+func placementOp(k Keys, count int64) Op {
+	return PutOp(k.Placement(), encodeJSON(counterValue{Version: valueVersion, Next: count + 1}))
 }

@@ -111,7 +111,7 @@ func TestLateAssignment(t *testing.T) {
 	store.FailTxns(metafake.Delay)
 	slow := make(chan error)
 	go func() {
-		_, err := c.LeadEverything(ctx, reg)
+		_, err := leadEverything(ctx, c, reg)
 		slow <- err
 	}()
 	if err := store.AwaitHeld(t.Context(), 1); err != nil {
@@ -246,23 +246,8 @@ func TestLead(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.LeadEverything(t.Context(), reg); !errors.Is(err, meta.ErrDiskChanged) {
+	if _, err := leadEverything(t.Context(), c, reg); !errors.Is(err, meta.ErrDiskChanged) {
 		t.Errorf("a third disk of a disk topic: %v", err)
-	}
-	// Another node does not assign while one does.
-	elsewhere := nodeInfo(5)
-	elsewhere.ID, elsewhere.Disk = "b", "disk-c"
-	reg, err = c.Register(t.Context(), elsewhere, leaseTime)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := store.Txn(t.Context(), meta.Txn{Then: []meta.Op{
-		meta.PutOp(c.Keys().Controller(), []byte(`{"v":1,"node":"a","incarnation":"0000000000000004"}`)),
-	}}); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := c.LeadEverything(t.Context(), reg); !errors.Is(err, meta.ErrControllerElsewhere) {
-		t.Errorf("a second controller: %v", err)
 	}
 }
 

@@ -7,7 +7,7 @@ import (
 	"slices"
 )
 
-// CreateTopic makes a topic. A name that is taken is ErrTopicExists. Its partitions have no leader yet; see LeadEverything.
+// CreateTopic makes a topic. A name that is taken is ErrTopicExists. Its partitions have no leader yet: the controller gives them one.
 func (c *Client) CreateTopic(ctx context.Context, name string, partitions int32, config TopicConfig) (Topic, error) {
 	if err := ValidateTopicName(name); err != nil {
 		return Topic{}, err
@@ -79,13 +79,27 @@ func (c *Client) changeTopic(ctx context.Context, name string, change func(t *To
 		if err != nil {
 			return !retryable(err), err
 		}
+		before := t
 		write, err := change(&t)
 		if err != nil || !write {
 			topic = t
 			return true, err
 		}
 		key := c.keys.Topic(name)
-		result, err := c.kv.Txn(ctx, Txn{If: []Compare{IfMod(key, t.Revision)}, Then: []Op{PutOp(key, encodeTopic(t))}})
+		txn := Txn{If: []Compare{IfMod(key, t.Revision)}, Then: []Op{PutOp(key, encodeTopic(t))}}
+		if t.OnDisk() != before.OnDisk() {
+			// A link in the chain of assignments: one that was planned for an object topic must not move a disk topic's partitions.
+			placement, _, err := c.kv.Get(ctx, c.keys.Placement())
+			if err != nil {
+				return !retryable(err), err
+			}
+			compare := IfAbsent(c.keys.Placement())
+			if placement != nil {
+				compare = IfMod(placement.Key, placement.Mod)
+			}
+			txn.If, txn.Then = append(txn.If, compare), append(txn.Then, nextPlacement(c.keys, placement))
+		}
+		result, err := c.kv.Txn(ctx, txn)
 		if err != nil || !result.Succeeded {
 			return false, err
 		}
@@ -96,7 +110,8 @@ func (c *Client) changeTopic(ctx context.Context, name string, change func(t *To
 	return topic, err
 }
 
-// AlterTopic changes settings; those that are not named stay.
+// AlterTopic changes settings; those that are not named stay. A topic whose durability is disk no more stays Held until
+// ConfirmDurability: what its leaders had acknowledged may still stand on their disks alone.
 func (c *Client) AlterTopic(ctx context.Context, name string, settings map[string]string) (Topic, error) {
 	return c.changeTopic(ctx, name, func(t *Topic) (bool, error) {
 		next, err := t.Config.With(settings)
@@ -104,8 +119,23 @@ func (c *Client) AlterTopic(ctx context.Context, name string, settings map[strin
 			return false, err
 		}
 		write := next != t.Config
+		if t.Config.Durability == DurabilityDisk && next.Durability == DurabilityObject {
+			t.Held = true
+		}
 		t.Config = next
 		return write, nil
+	})
+}
+
+// ConfirmDurability ends that a topic is Held: every leader has seen that its durability is object and has flushed since. A topic
+// that was changed after the one given stays as it is.
+func (c *Client) ConfirmDurability(ctx context.Context, t Topic) (Topic, error) {
+	return c.changeTopic(ctx, t.Name, func(now *Topic) (bool, error) {
+		if !now.Held || now.ID != t.ID || now.Revision != t.Revision || now.Config.Durability != DurabilityObject {
+			return false, nil
+		}
+		now.Held = false
+		return true, nil
 	})
 }
 

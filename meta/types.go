@@ -68,9 +68,15 @@ type Topic struct {
 	Partitions int32
 	Config     TopicConfig
 	Created    time.Time
+	// Held says that the disks of its leaders may hold what was acknowledged there alone, though its durability is object by now.
+	Held bool
 	// Revision is when its key was last written, CreateRevision when it was made.
 	Revision, CreateRevision Revision
 }
+
+// OnDisk tells whether something that was acknowledged may stand on the disks of the topic's leaders alone: its partitions move
+// only when their nodes let go.
+func (t Topic) OnDisk() bool { return t.Held || t.Config.Durability == DurabilityDisk }
 
 // NodeInfo is what a node tells the cluster about itself.
 type NodeInfo struct {
@@ -105,7 +111,21 @@ type Assignment struct {
 	Revision Revision // mod revision of the key
 }
 
-// Fits tells whether a node that leads this has room for some partitions of one topic more.
-func (a Assignment) Fits(partitions int32) bool {
-	return len(encodeAssignment(a.Disk, a.Epochs))+topicBytes <= maxAssignBytes && len(a.Epochs)+int(partitions) <= maxAssigned
+// room is how many partitions of one topic more a node that leads this has room for.
+func (a Assignment) room() int {
+	if len(encodeAssignment(a.Disk, a.Epochs))+topicBytes > maxAssignBytes {
+		return 0
+	}
+	return max(maxAssigned-len(a.Epochs), 0)
+}
+
+// Room tells whether the nodes that take partitions have room for some of one topic more.
+func (v *Index) Room(partitions int32) bool {
+	room := 0
+	for id, n := range v.nodes {
+		if _, draining := v.drains[id]; !draining && leads(n) {
+			room += v.assigned[id].room()
+		}
+	}
+	return room >= int(partitions)
 }

@@ -29,6 +29,7 @@ type (
 		Partitions int32             `json:"partitions"`
 		Config     map[string]string `json:"config"`
 		Created    string            `json:"created"`
+		Held       bool              `json:"held,omitempty"`
 	}
 	deletedValue struct {
 		Version    int    `json:"v"`
@@ -101,6 +102,7 @@ func parseIncarnation(key, s string) (Incarnation, error) {
 func encodeTopic(t Topic) []byte {
 	return encodeJSON(topicValue{
 		Version: valueVersion, ID: t.ID.String(), Partitions: t.Partitions, Config: t.Config.Map(), Created: t.Created.UTC().Format(time.RFC3339Nano),
+		Held: t.Held,
 	})
 }
 
@@ -125,7 +127,7 @@ func decodeTopic(name string, kv KeyValue) (Topic, error) {
 		return Topic{}, fmt.Errorf("%w: key %s: %w", ErrFormat, kv.Key, err)
 	}
 	return Topic{
-		Name: name, ID: id, Partitions: v.Partitions, Config: config, Created: created, Revision: kv.Mod, CreateRevision: kv.Create,
+		Name: name, ID: id, Partitions: v.Partitions, Config: config, Created: created, Held: v.Held, Revision: kv.Mod, CreateRevision: kv.Create,
 	}, nil
 }
 
@@ -179,7 +181,7 @@ const (
 //	version u8 = 1 · disk (uvarint length, bytes) · topics uvarint, and for each, by id:
 //	  topic id [16] · runs uvarint × (first partition uvarint · partitions uvarint · epoch uvarint)
 //
-// Epochs of partitions that the node led before and does not lead now are not here; see epochs in placement.go.
+// Epochs of partitions that the node led before and does not lead now are not here; see reassign in leadership.go.
 func encodeAssignment(disk string, epochs map[Partition]Epoch) []byte {
 	out := []byte{assignVersion}
 	out = binary.AppendUvarint(out, uint64(len(disk)))

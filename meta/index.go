@@ -15,8 +15,9 @@ type Block struct {
 	Object string
 }
 
-// view is the whole prefix at one revision, with the log's index made of it. It is a plain structure: the Follower guards it.
-type view struct {
+// Index is the whole prefix at one revision, with the log's index made of it. It is a plain structure without a lock: a Follower
+// guards one, and has the same methods for reading. What its methods return may be kept, and must not be changed.
+type Index struct {
 	keys      Keys
 	revision  Revision
 	topicsRev Revision
@@ -31,12 +32,16 @@ type view struct {
 	records  map[string]*L0Record // by key
 	objects  map[string]int       // object name to the records that name it
 	logs     map[Partition]*partitionLog
+	lost     map[Partition]Manifest
+
+	leadership
 }
 
 // partitionLog is the committed log of one partition.
 type partitionLog struct {
 	blocks    []indexedBlock // by base offset
 	end       int64          // the first offset behind the last block; never goes back
+	lost      []OffsetRange  // ascending; no block stands in them, and they join what is before to what is behind
 	hole      error          // the blocks do not join
 	producers map[int64][]L0Producer
 }
@@ -54,17 +59,18 @@ func (b indexedBlock) end() int64 { return b.base + int64(b.at().Count) }
 
 func (b indexedBlock) block() Block { return Block{L0Entry: *b.at(), Object: b.record.Object} }
 
-func newView(keys Keys) *view {
-	return &view{
+func NewIndex(keys Keys) *Index {
+	return &Index{
 		keys: keys, topics: make(map[string]Topic), byID: make(map[TopicID]Topic), assigned: make(map[NodeID]Assignment),
 		released: make(map[NodeID]map[Partition]Epoch), nodes: make(map[NodeID]NodeInfo), heads: make(map[NodeID]Head),
 		deleted: make(map[TopicID]bool), records: make(map[string]*L0Record), objects: make(map[string]int), logs: make(map[Partition]*partitionLog),
+		lost: make(map[Partition]Manifest), leadership: newLeadership(),
 	}
 }
 
 // apply takes one whole revision. loaded holds the records of the revision's puts under l0/, by key, with their indexes.
 // A fold removes records and puts one that stands for them in the same revision, so the log is joined before and after.
-func (v *view) apply(change Change, loaded map[string]*L0Record) error {
+func (v *Index) Apply(change Change, loaded map[string]*L0Record) error {
 	gone := make(map[*L0Record]bool)
 	var added []*L0Record
 	for _, e := range change.Events {
@@ -94,7 +100,7 @@ func (v *view) apply(change Change, loaded map[string]*L0Record) error {
 	return nil
 }
 
-func (v *view) forget(key string, r *L0Record) {
+func (v *Index) forget(key string, r *L0Record) {
 	delete(v.records, key)
 	if v.objects[r.Object]--; v.objects[r.Object] <= 0 {
 		delete(v.objects, r.Object)
@@ -102,9 +108,38 @@ func (v *view) forget(key string, r *L0Record) {
 }
 
 // applyPlain takes a key that is not an L0 record.
-func (v *view) applyPlain(rest string, e Event) (err error) {
+func (v *Index) applyPlain(rest string, e Event) (err error) {
 	put := e.Type == EventPut
 	switch {
+	case rest == "placement":
+		v.placementRev = 0
+		if put {
+			var count counterValue
+			err = decodeJSON(e.KV.Key, e.KV.Value, &count)
+			v.placementRev, v.placementCount = e.KV.Mod, count.Next
+		}
+	case rest == "controller":
+		v.placeRev = max(v.placeRev, e.KV.Mod)
+		v.controller = nil
+		if put {
+			v.controller, err = decodeController(e.KV)
+		}
+	case strings.HasPrefix(rest, dirDrain):
+		node := NodeID(strings.TrimPrefix(rest, dirDrain))
+		v.placeRev, v.letGoRev = max(v.placeRev, e.KV.Mod), max(v.letGoRev, e.KV.Mod)
+		delete(v.drains, node)
+		if put {
+			v.drains[node], err = decodeDrain(e.KV)
+		}
+	case strings.HasPrefix(rest, dirMoves):
+		node := NodeID(strings.TrimPrefix(rest, dirMoves))
+		v.placeRev, v.letGoRev = max(v.placeRev, e.KV.Mod), max(v.letGoRev, e.KV.Mod)
+		delete(v.asked, node)
+		if put {
+			v.asked[node], err = decodeMoves(e.KV)
+		}
+	case strings.HasPrefix(rest, dirManifest):
+		return v.applyManifest(strings.TrimPrefix(rest, dirManifest), e)
 	case strings.HasPrefix(rest, dirTopics):
 		name := strings.TrimPrefix(rest, dirTopics)
 		if old, ok := v.topics[name]; ok {
@@ -115,6 +150,7 @@ func (v *view) applyPlain(rest string, e Event) (err error) {
 			}
 		}
 		v.topicsRev = max(v.topicsRev, e.KV.Mod)
+		v.placeRev = max(v.placeRev, e.KV.Mod)
 		if !put {
 			return nil
 		}
@@ -125,27 +161,38 @@ func (v *view) applyPlain(rest string, e Event) (err error) {
 		v.topics[name], v.byID[t.ID] = t, t
 	case strings.HasPrefix(rest, dirAssign):
 		node := NodeID(strings.TrimPrefix(rest, dirAssign))
+		v.placeRev, v.letGoRev = max(v.placeRev, e.KV.Mod), max(v.letGoRev, e.KV.Mod)
+		before := v.assigned[node]
 		delete(v.assigned, node)
 		if put {
 			v.assigned[node], err = decodeAssignment(node, e.KV)
 		}
+		if err == nil {
+			v.reassign(node, before, v.assigned[node], e.KV.Mod)
+		}
 	case strings.HasPrefix(rest, dirRelease):
 		node := NodeID(strings.TrimPrefix(rest, dirRelease))
+		v.placeRev = max(v.placeRev, e.KV.Mod)
 		delete(v.released, node)
 		if put {
 			v.released[node], err = decodeRelease(e.KV)
 		}
 	case strings.HasPrefix(rest, dirNodes):
 		node := NodeID(strings.TrimPrefix(rest, dirNodes))
+		v.placeRev, v.letGoRev, v.nodesRev = max(v.placeRev, e.KV.Mod), max(v.letGoRev, e.KV.Mod), max(v.nodesRev, e.KV.Mod)
 		delete(v.nodes, node)
+		delete(v.registered, node)
 		if put {
 			v.nodes[node], err = decodeNode(node, e.KV)
+			v.registered[node] = e.KV.Mod
 		}
 	case strings.HasPrefix(rest, dirHeads):
 		node := NodeID(strings.TrimPrefix(rest, dirHeads))
 		delete(v.heads, node)
+		delete(v.headRevs, node)
 		if put {
 			v.heads[node], err = decodeHead(e.KV)
+			v.headRevs[node] = e.KV.Mod
 		}
 	case strings.HasPrefix(rest, dirDeleted):
 		id, err := ParseTopicID(strings.TrimPrefix(rest, dirDeleted))
@@ -160,10 +207,16 @@ func (v *view) applyPlain(rest string, e Event) (err error) {
 	return err
 }
 
-func (v *view) dropLogs(id TopicID) {
+func (v *Index) dropLogs(id TopicID) {
 	for p := range v.logs {
 		if p.Topic == id {
 			delete(v.logs, p)
+		}
+	}
+	for p := range v.lost {
+		if p.Topic == id {
+			delete(v.lost, p)
+			delete(v.manifestRevs, p)
 		}
 	}
 }
@@ -177,7 +230,7 @@ type edit struct {
 // index brings the logs of the partitions in gone and added up to date. Blocks of topics that are not there (any more) are
 // left out: a topic is made in an earlier revision than the first block of it, and a record that is shared with other topics
 // outlives its deletion.
-func (v *view) index(gone map[*L0Record]bool, added []*L0Record) {
+func (v *Index) index(gone map[*L0Record]bool, added []*L0Record) {
 	edits := make(map[Partition]*edit)
 	in := func(e *L0Entry) *edit {
 		x := edits[e.Where()]
@@ -205,7 +258,7 @@ func (v *view) index(gone map[*L0Record]bool, added []*L0Record) {
 			log, block := v.log(p), indexedBlock{base: e.BaseOffset, record: r, entry: int32(n)}
 			if edits[p] == nil && log.next() == e.BaseOffset {
 				log.blocks = append(log.blocks, block)
-				log.end = e.End()
+				log.end = log.skip(e.End())
 				continue
 			}
 			x := in(e)
@@ -223,15 +276,16 @@ func (v *view) index(gone map[*L0Record]bool, added []*L0Record) {
 }
 
 // indexes tells whether a record's blocks of a partition are part of the log.
-func (v *view) indexes(r *L0Record, p Partition) bool {
+func (v *Index) indexes(r *L0Record, p Partition) bool {
 	_, known := v.byID[p.Topic]
 	return known && !v.deleted[p.Topic] && !r.Excludes(p)
 }
 
-func (v *view) log(p Partition) *partitionLog {
+func (v *Index) log(p Partition) *partitionLog {
 	log := v.logs[p]
 	if log == nil {
-		log = &partitionLog{producers: make(map[int64][]L0Producer)}
+		log = &partitionLog{producers: make(map[int64][]L0Producer), lost: v.lost[p].Lost}
+		log.end = log.skip(0)
 		v.logs[p] = log
 	}
 	return log
@@ -239,7 +293,7 @@ func (v *view) log(p Partition) *partitionLog {
 
 // next is the offset at which the next block joins the others, -1 if none can.
 func (l *partitionLog) next() int64 {
-	if n := len(l.blocks); l.hole != nil || n > 0 && l.blocks[n-1].end() != l.end || n == 0 && l.end != 0 {
+	if n := len(l.blocks); l.hole != nil || n > 0 && l.skip(l.blocks[n-1].end()) != l.end || n == 0 && l.end != l.skip(0) {
 		return -1
 	}
 	return l.end
@@ -270,12 +324,13 @@ func (l *partitionLog) check(p Partition, from, to int) {
 	if from > 0 {
 		at = l.blocks[from-1].end()
 	}
+	at = l.skip(at)
 	for _, b := range l.blocks[from:to] {
 		if b.base != at && l.hole == nil {
 			l.hole = fmt.Errorf("the log of topic %s partition %d does not join: offset %d is expected where %d stands in object %s",
 				p.Topic, p.Partition, at, b.base, b.record.Object)
 		}
-		at = max(at, b.end())
+		at = l.skip(max(at, b.end()))
 	}
 	if to < len(l.blocks) {
 		return
@@ -284,6 +339,16 @@ func (l *partitionLog) check(p Partition, from, to int) {
 		l.hole = fmt.Errorf("the log of topic %s partition %d has lost its end: no record holds offsets %d to %d", p.Topic, p.Partition, at, l.end-1)
 	}
 	l.end = max(l.end, at)
+}
+
+// skip is where a log that has come to an offset goes on: there, or behind what was lost.
+func (l *partitionLog) skip(at int64) int64 {
+	for _, r := range l.lost {
+		if r.From == at {
+			at = r.To
+		}
+	}
+	return at
 }
 
 // inherit takes over from the log as it was known before: an end never goes back.

@@ -13,8 +13,8 @@ func testRecord(object string, entries ...L0Entry) *L0Record {
 	return &L0Record{Node: "a", Object: object, Index: L0Index{Entries: entries}}
 }
 
-func testView(topics ...TopicID) *view {
-	v := newView(NewKeys("test"))
+func testView(topics ...TopicID) *Index {
+	v := NewIndex(NewKeys("test"))
 	for n, id := range topics {
 		t := Topic{Name: fmt.Sprintf("t%d", n), ID: id, Partitions: 10}
 		v.topics[t.Name], v.byID[id] = t, t
@@ -23,7 +23,7 @@ func testView(topics ...TopicID) *view {
 }
 
 // step applies one revision that removes some records and puts others.
-func (v *view) step(tb testing.TB, revision Revision, remove []string, put map[string]*L0Record) {
+func (v *Index) step(tb testing.TB, revision Revision, remove []string, put map[string]*L0Record) {
 	tb.Helper()
 	change := Change{Revision: revision}
 	for _, key := range remove {
@@ -32,7 +32,7 @@ func (v *view) step(tb testing.TB, revision Revision, remove []string, put map[s
 	for key := range put {
 		change.Events = append(change.Events, Event{Type: EventPut, KV: KeyValue{Key: key, Mod: revision, Create: revision}})
 	}
-	if err := v.apply(change, put); err != nil {
+	if err := v.Apply(change, put); err != nil {
 		tb.Fatal(err)
 	}
 }
@@ -134,7 +134,7 @@ func TestViewAgainstTwin(t *testing.T) {
 			case dead == nil && step == 80:
 				dead = &topics[random.IntN(len(topics))]
 				name := v.byID[*dead].Name
-				if err := v.apply(Change{Revision: revision, Events: []Event{
+				if err := v.Apply(Change{Revision: revision, Events: []Event{
 					{Type: EventDelete, KV: KeyValue{Key: v.keys.Topic(name), Mod: revision}},
 					{Type: EventPut, KV: KeyValue{Key: v.keys.Deleted(*dead), Mod: revision}},
 				}}, nil); err != nil {
@@ -202,10 +202,10 @@ func TestRememberProducers(t *testing.T) {
 const benchPartitions = 100
 
 // bigView has one block for each of a million (partition, offset) pairs, 100 a record.
-func bigView(tb testing.TB, blocks int) *view {
+func bigView(tb testing.TB, blocks int) *Index {
 	tb.Helper()
 	topic := TopicID{1}
-	v := newView(NewKeys("test"))
+	v := NewIndex(NewKeys("test"))
 	v.byID[topic] = Topic{Name: "t", ID: topic, Partitions: benchPartitions}
 	for n := range blocks / benchPartitions {
 		v.commitOne(tb, topic, n)
@@ -213,7 +213,7 @@ func bigView(tb testing.TB, blocks int) *view {
 	return v
 }
 
-func (v *view) commitOne(tb testing.TB, topic TopicID, n int) {
+func (v *Index) commitOne(tb testing.TB, topic TopicID, n int) {
 	tb.Helper()
 	entries := make([]L0Entry, benchPartitions)
 	for p := range entries {
