@@ -92,6 +92,7 @@ type seating struct {
 	byID  map[NodeID]*seat
 	zones map[string]map[TopicID]int
 	due   []dueMove
+	last  bool // every node is being drained, and those that do not stop have to do
 }
 
 // dueMove is a partition that needs another leader.
@@ -116,6 +117,7 @@ func (v *Index) seats() *seating {
 		}
 	}
 	if len(b.seats) == 0 { // nobody else is there: better a node that is being drained than none
+		b.last = true
 		for _, n := range v.Nodes() {
 			if leads(n) && !v.drains[n.ID].Stopping && !v.holdsBack(n) {
 				add(n)
@@ -330,7 +332,7 @@ func (b *seating) open(node NodeID) int {
 
 // balance asks the node that leads most for what is above its share. One node at a time, and nothing while a request is open.
 func (b *seating) balance() PlacementStep {
-	if len(b.seats) < 2 || len(b.v.asked) > 0 || len(b.due) > 0 {
+	if b.last || len(b.seats) < 2 || len(b.v.asked) > 0 || len(b.due) > 0 {
 		return PlacementStep{Controls: true}
 	}
 	total := 0

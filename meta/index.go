@@ -59,6 +59,7 @@ func (b indexedBlock) end() int64 { return b.base + int64(b.at().Count) }
 
 func (b indexedBlock) block() Block { return Block{L0Entry: *b.at(), Object: b.record.Object} }
 
+// NewIndex makes an index of nothing, at revision 0.
 func NewIndex(keys Keys) *Index {
 	return &Index{
 		keys: keys, topics: make(map[string]Topic), byID: make(map[TopicID]Topic), assigned: make(map[NodeID]Assignment),
@@ -68,7 +69,7 @@ func NewIndex(keys Keys) *Index {
 	}
 }
 
-// apply takes one whole revision. loaded holds the records of the revision's puts under l0/, by key, with their indexes.
+// Apply takes one whole revision. loaded holds the records of the revision's puts under l0/, by key, with their indexes.
 // A fold removes records and puts one that stands for them in the same revision, so the log is joined before and after.
 func (v *Index) Apply(change Change, loaded map[string]*L0Record) error {
 	gone := make(map[*L0Record]bool)

@@ -2,6 +2,7 @@ package meta
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -121,11 +122,7 @@ func (v *Index) Controller() (NodeID, bool) {
 
 // Drains are the nodes that partitions move away from.
 func (v *Index) Drains() map[NodeID]Drain {
-	out := make(map[NodeID]Drain, len(v.drains))
-	for n, d := range v.drains {
-		out[n] = d
-	}
-	return out
+	return maps.Clone(v.drains)
 }
 
 // LetGo tells whether the cluster wants a node to let a partition go that it leads at this epoch: it was asked to, or it is being

@@ -2,8 +2,8 @@
 
 package mutant
 
-// Built tells that bugs can be put on.
+// Built tells that mutants can be put on.
 const Built = false
 
-// On tells whether a bug is on: never.
-func On(Bug) bool { return false }
+// On tells whether a mutant is on: never.
+func On(Mutant) bool { return false }

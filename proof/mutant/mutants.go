@@ -1,12 +1,12 @@
 package mutant
 
-// Bug is one rule left out.
-type Bug uint8
+// Mutant is one rule left out.
+type Mutant uint8
 
-// The bugs, by the rule that each leaves out. The first letter says where: A commits, B leadership and the disk, C the index and
+// The mutants, by the rule that each leaves out. The first letter says where: A commits, B leadership and the disk, C the index and
 // what is deleted, K those of another log on object storage.
 const (
-	None Bug = iota
+	None Mutant = iota
 	// A1: the number of a commit starts at 1 with every incarnation, and its key does not name the incarnation.
 	A1
 	// A2: as A1, and a commit whose answer is missing is decided by whether the key of its record is there.
@@ -77,8 +77,8 @@ var names = [Count]string{
 	"C1", "C2", "C3", "C4", "C5", "C6", "K1", "K2", "K3", "K4",
 }
 
-// String is the bug's name.
-func (b Bug) String() string {
+// String is the mutant's name.
+func (b Mutant) String() string {
 	if b < Count {
 		return names[b]
 	}
