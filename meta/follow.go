@@ -84,14 +84,7 @@ func (f *Follower) list(ctx context.Context) error {
 			f.mu.Unlock()
 			return fmt.Errorf("%w: etcd was at revision %d and is at %d now", ErrRestored, f.view.revision, revision)
 		}
-		// A deletion may hide in the gap.
-		v.topicsRev, v.placeRev = max(v.topicsRev, f.view.topicsRev+1), max(v.placeRev, f.view.placeRev+1)
-		v.letGoRev, v.nodesRev = max(v.letGoRev, f.view.letGoRev+1), max(v.nodesRev, f.view.nodesRev+1)
-		for p, old := range f.view.logs {
-			if _, kept := v.byID[p.Topic]; kept {
-				v.log(p).inherit(p, old)
-			}
-		}
+		v.Inherit(f.view)
 	}
 	f.view = v
 	f.mu.Unlock()
@@ -107,7 +100,7 @@ func (f *Follower) loadRecords(ctx context.Context, change Change) (map[string]*
 		if e.Type != EventPut || !strings.HasPrefix(e.KV.Key, f.client.keys.prefix+dirL0) {
 			continue
 		}
-		r, err := f.client.keys.decodeRecord(e.KV)
+		r, err := f.client.keys.DecodeRecord(e.KV)
 		if err != nil {
 			return nil, err
 		}
@@ -132,7 +125,8 @@ func (f *Follower) loadRecords(ctx context.Context, change Change) (map[string]*
 	return out, group.Wait()
 }
 
-func (k Keys) decodeRecord(kv KeyValue) (*L0Record, error) {
+// DecodeRecord reads the record of an L0 object with what its key says. Errors are ErrFormat.
+func (k Keys) DecodeRecord(kv KeyValue) (*L0Record, error) {
 	node, incarnation, seq, err := k.parseL0(kv.Key)
 	if err != nil {
 		return nil, err

@@ -352,6 +352,17 @@ func (l *partitionLog) skip(at int64) int64 {
 	return at
 }
 
+// Inherit takes over what was known before a listing that v was made from: ends never go back, and what was deleted in between has changed.
+func (v *Index) Inherit(old *Index) {
+	v.topicsRev, v.placeRev = max(v.topicsRev, old.topicsRev+1), max(v.placeRev, old.placeRev+1)
+	v.letGoRev, v.nodesRev = max(v.letGoRev, old.letGoRev+1), max(v.nodesRev, old.nodesRev+1)
+	for p, log := range old.logs {
+		if _, kept := v.byID[p.Topic]; kept {
+			v.log(p).inherit(p, log)
+		}
+	}
+}
+
 // inherit takes over from the log as it was known before: an end never goes back.
 func (l *partitionLog) inherit(p Partition, old *partitionLog) {
 	if old.end > l.end {
