@@ -20,6 +20,7 @@ type CommitRequest struct {
 	Seq     Seq
 	Settled Seq    // see Head
 	WAL     uint64 // see Head
+	Disk    string // see Head
 	// Record is the object that becomes part of the log; nil when the commit only removes or releases.
 	Record *L0Record
 	// Release are the partitions that the node lets go with this commit, at the epochs it led them, and all that it let go
@@ -41,7 +42,7 @@ func (k Keys) CommitTxn(g Guards, r CommitRequest) (Txn, error) {
 	txn := Txn{
 		If: []Compare{IfMod(k.Node(r.Node), g.NodeRev), IfMod(k.Assign(r.Node), g.AssignRev), IfMod(k.Head(r.Node), g.HeadRev)},
 		Then: []Op{PutOp(k.Head(r.Node), encodeHead(Head{
-			Incarnation: r.Incarnation, Seq: r.Seq, Settled: r.Settled, WAL: r.WAL,
+			Incarnation: r.Incarnation, Seq: r.Seq, Settled: r.Settled, WAL: r.WAL, Disk: r.Disk,
 		}))},
 		Else: []Op{GetOp(k.Node(r.Node)), GetOp(k.Assign(r.Node)), GetOp(k.Head(r.Node))},
 	}

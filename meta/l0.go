@@ -99,20 +99,20 @@ func L0ObjectName(node NodeID, incarnation Incarnation, number Seq, attempt int)
 
 // ParseL0ObjectName takes a name apart.
 func ParseL0ObjectName(name string) (node NodeID, incarnation Incarnation, number Seq, attempt int, err error) {
+	bad := func() error { return fmt.Errorf("%q is not the name of an L0 object", name) }
 	parts := strings.Split(name, "/")
-	bad := fmt.Errorf("%q is not the name of an L0 object", name)
 	if len(parts) != 4 || parts[0] != "l0" || parts[1] == "" {
-		return "", 0, 0, 0, bad
+		return "", 0, 0, 0, bad()
 	}
 	i, err := strconv.ParseUint(parts[2], 16, 64)
 	if err != nil || len(parts[2]) != 16 {
-		return "", 0, 0, 0, bad
+		return "", 0, 0, 0, bad()
 	}
 	digits, tail, ok := strings.Cut(parts[3], "-")
 	n, err := strconv.ParseUint(digits, 10, 64)
 	a, attemptErr := strconv.Atoi(tail)
 	if !ok || err != nil || attemptErr != nil || len(digits) != 20 {
-		return "", 0, 0, 0, bad
+		return "", 0, 0, 0, bad()
 	}
 	return NodeID(parts[1]), Incarnation(i), Seq(n), a, nil
 }

@@ -14,7 +14,7 @@ type Registration struct {
 	Lease       LeaseID
 	// NodeRev and HeadRev are the mod revisions of nodes/<id> and heads/<id>, for the guards of commits.
 	NodeRev, HeadRev Revision
-	// PreviousHead is the last commit of the incarnation before, nil when there was none.
+	// PreviousHead is the last commit of the incarnation before, nil when there was none. Its WAL is 0 when it was of another disk.
 	PreviousHead *Head
 	Revision     Revision
 }
@@ -60,7 +60,7 @@ func (c *Client) Register(ctx context.Context, info NodeInfo, ttl time.Duration)
 			}
 			nodeRev = node.Mod
 		}
-		next := Head{Incarnation: info.Incarnation}
+		next := Head{Incarnation: info.Incarnation, Disk: info.Disk}
 		if head != nil {
 			before, err := decodeHead(*head)
 			if err != nil {
@@ -68,6 +68,9 @@ func (c *Client) Register(ctx context.Context, info NodeInfo, ttl time.Duration)
 			}
 			if before.Incarnation == info.Incarnation {
 				return true, fmt.Errorf("incarnation %s of node %s was registered before and has ended: %w", info.Incarnation, info.ID, ErrLeaseGone)
+			}
+			if before.Disk != "" && before.Disk != info.Disk {
+				before.WAL = 0 // of another disk: it says nothing about this one
 			}
 			out.PreviousHead = &before
 			next.WAL = before.WAL

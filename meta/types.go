@@ -98,9 +98,10 @@ type Head struct {
 	// Settled is the number up to which every object of the incarnation is committed or never will be: one of them that no
 	// record names is garbage.
 	Settled Seq
-	// WAL is the position up to which the node knew its log on disk to be synced when it sent the commit. A disk whose log
-	// ends below it has been rolled back.
-	WAL uint64
+	// WAL is the position up to which the node knew its log on Disk to be synced when it sent the commit. If that disk's log
+	// ends below it, it has been rolled back.
+	WAL  uint64
+	Disk string
 }
 
 // Assignment is what a node leads, as of a revision.

@@ -52,6 +52,7 @@ type (
 		Seq         uint64 `json:"seq"`
 		Settled     uint64 `json:"settled"`
 		WAL         uint64 `json:"wal"`
+		Disk        string `json:"disk,omitempty"`
 	}
 	controllerValue struct {
 		Version     int    `json:"v"`
@@ -74,18 +75,22 @@ func encodeJSON(v any) []byte {
 
 // decodeJSON reads a value strictly: an unknown version or field is ErrFormat.
 func decodeJSON(key string, p []byte, v any) error {
+	d := json.NewDecoder(bytes.NewReader(p))
+	d.DisallowUnknownFields()
+	err := d.Decode(v)
+	if err == nil && (bytes.HasPrefix(p, []byte(`{"v":1,`)) || bytes.Equal(p, []byte(`{"v":1}`))) {
+		return nil // as every release writes it
+	}
 	var head struct {
 		Version int `json:"v"`
 	}
-	if err := json.Unmarshal(p, &head); err != nil {
-		return fmt.Errorf("%w: key %s: %w", ErrFormat, key, err)
+	if headErr := json.Unmarshal(p, &head); headErr != nil {
+		return fmt.Errorf("%w: key %s: %w", ErrFormat, key, headErr)
 	}
 	if head.Version != valueVersion {
 		return fmt.Errorf("%w: key %s has version %d, this release reads %d", ErrFormat, key, head.Version, valueVersion)
 	}
-	d := json.NewDecoder(bytes.NewReader(p))
-	d.DisallowUnknownFields()
-	if err := d.Decode(v); err != nil {
+	if err != nil {
 		return fmt.Errorf("%w: key %s: %w", ErrFormat, key, err)
 	}
 	return nil
@@ -151,7 +156,7 @@ func decodeNode(id NodeID, kv KeyValue) (NodeInfo, error) {
 
 func encodeHead(h Head) []byte {
 	return encodeJSON(headValue{
-		Version: valueVersion, Incarnation: h.Incarnation.String(), Seq: uint64(h.Seq), Settled: uint64(h.Settled), WAL: h.WAL,
+		Version: valueVersion, Incarnation: h.Incarnation.String(), Seq: uint64(h.Seq), Settled: uint64(h.Settled), WAL: h.WAL, Disk: h.Disk,
 	})
 }
 
@@ -164,7 +169,7 @@ func decodeHead(kv KeyValue) (Head, error) {
 	if err != nil {
 		return Head{}, err
 	}
-	return Head{Incarnation: incarnation, Seq: Seq(v.Seq), Settled: Seq(v.Settled), WAL: v.WAL}, nil
+	return Head{Incarnation: incarnation, Seq: Seq(v.Seq), Settled: Seq(v.Settled), WAL: v.WAL, Disk: v.Disk}, nil
 }
 
 const (
