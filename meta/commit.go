@@ -3,6 +3,8 @@ package meta
 import (
 	"errors"
 	"fmt"
+
+	"github.com/tidemark-io/tidemark/proof/mutant"
 )
 
 // MaxReplaces is how many records one commit can replace: etcd allows 128 operations a transaction.
@@ -40,11 +42,14 @@ func (k Keys) CommitTxn(g Guards, r CommitRequest) (Txn, error) {
 		return Txn{}, errors.New("commit changes nothing")
 	}
 	txn := Txn{
-		If: []Compare{IfMod(k.Node(r.Node), g.NodeRev), IfMod(k.Assign(r.Node), g.AssignRev), IfMod(k.Head(r.Node), g.HeadRev)},
+		If: k.commitCompares(g, r),
 		Then: []Op{PutOp(k.Head(r.Node), encodeHead(Head{
 			Incarnation: r.Incarnation, Seq: r.Seq, Settled: r.Settled, WAL: r.WAL, Disk: r.Disk,
 		}))},
 		Else: []Op{GetOp(k.Node(r.Node)), GetOp(k.Assign(r.Node)), GetOp(k.Head(r.Node))},
+	}
+	if mutant.On(mutant.A2) || mutant.On(mutant.A4) {
+		txn.Else[2] = GetOp(k.L0(r.Node, r.Incarnation, r.Seq))
 	}
 	if r.Record != nil {
 		txn.Then = append(txn.Then, PutOp(k.L0(r.Node, r.Incarnation, r.Seq), r.Record.Encode()))
@@ -60,6 +65,24 @@ func (k Keys) CommitTxn(g Guards, r CommitRequest) (Txn, error) {
 		txn.Then = append(txn.Then, DeleteOp(key))
 	}
 	return txn, txn.Validate()
+}
+
+// commitCompares are the conditions of a commit: registration, assignment and head are as the node knows them.
+func (k Keys) commitCompares(g Guards, r CommitRequest) []Compare {
+	node, assign, head := IfMod(k.Node(r.Node), g.NodeRev), IfMod(k.Assign(r.Node), g.AssignRev), IfMod(k.Head(r.Node), g.HeadRev)
+	switch {
+	case mutant.On(mutant.A3):
+		return []Compare{node, assign}
+	case mutant.On(mutant.A2), mutant.On(mutant.A4):
+		return []Compare{node, assign, IfAbsent(k.L0(r.Node, r.Incarnation, r.Seq))}
+	case mutant.On(mutant.A6):
+		return []Compare{IfCreate(k.Node(r.Node), g.NodeRev), assign}
+	case mutant.On(mutant.NoLiveness):
+		return []Compare{assign, head}
+	case mutant.On(mutant.NoAssignment):
+		return []Compare{node, head}
+	}
+	return []Compare{node, assign, head}
 }
 
 // CommitOutcome is what an answer of etcd says about a commit.
@@ -104,6 +127,12 @@ func (k Keys) DecideCommit(r CommitRequest, g Guards, result TxnResult) (CommitD
 		return CommitDecision{}, fmt.Errorf("%w: a refused commit was answered with %d values, not 3", ErrFormat, len(result.Gets))
 	}
 	node, assign, head := result.Gets[0], result.Gets[1], result.Gets[2]
+	if mutant.On(mutant.A2) || mutant.On(mutant.A4) {
+		if head != nil { // the record is there, so it must be ours
+			return CommitDecision{Outcome: CommitDone, Guards: g}, nil
+		}
+		head = &KeyValue{Value: encodeHead(Head{Incarnation: r.Incarnation, Seq: r.Seq - 1}), Mod: g.HeadRev}
+	}
 	if head == nil {
 		return CommitDecision{Outcome: CommitSuperseded}, nil // heads are never removed: not our history any more
 	}

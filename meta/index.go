@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sort"
 	"strings"
+
+	"github.com/tidemark-io/tidemark/proof/mutant"
 )
 
 // Block is a block of the committed log and the object that holds it.
@@ -33,6 +35,7 @@ type Index struct {
 	objects  map[string]int       // object name to the records that name it
 	logs     map[Partition]*partitionLog
 	lost     map[Partition]Manifest
+	late     []*L0Record // only with a mutant
 
 	leadership
 }
@@ -74,6 +77,10 @@ func NewIndex(keys Keys) *Index {
 func (v *Index) Apply(change Change, loaded map[string]*L0Record) error {
 	gone := make(map[*L0Record]bool)
 	var added []*L0Record
+	if mutant.On(mutant.C1) && len(v.late) > 0 {
+		v.index(gone, v.late)
+		v.late = nil
+	}
 	for _, e := range change.Events {
 		key := e.KV.Key
 		rest, ok := strings.CutPrefix(key, v.keys.prefix)
@@ -95,6 +102,9 @@ func (v *Index) Apply(change Change, loaded map[string]*L0Record) error {
 		if err := v.applyPlain(rest, e); err != nil {
 			return err
 		}
+	}
+	if mutant.On(mutant.C1) && len(gone) > 0 {
+		v.late, added = added, nil
 	}
 	v.index(gone, added)
 	v.revision = max(v.revision, change.Revision)

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"github.com/tidemark-io/tidemark/proof/mutant"
 )
 
 // Keys names every key of one cluster. docs/formats/etcd.md lists them with their values.
@@ -69,6 +71,9 @@ func (k Keys) Moves(id NodeID) string { return k.prefix + dirMoves + string(id) 
 
 // L0 holds the record of a committed L0 object.
 func (k Keys) L0(node NodeID, incarnation Incarnation, seq Seq) string {
+	if mutant.On(mutant.A1) || mutant.On(mutant.A2) {
+		incarnation = 0
+	}
 	return fmt.Sprintf("%s%s%s/%s/%020d", k.prefix, dirL0, node, incarnation, uint64(seq))
 }
 

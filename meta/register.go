@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/tidemark-io/tidemark/proof/mutant"
 )
 
 // Registration is one incarnation's place in the cluster.
@@ -84,6 +86,9 @@ func (c *Client) Register(ctx context.Context, info NodeInfo, ttl time.Duration)
 			return false, err
 		}
 		out.NodeRev, out.HeadRev, out.Revision = result.Revision, result.Revision, result.Revision
+		if mutant.On(mutant.A6) && node != nil {
+			out.NodeRev = node.Create
+		}
 		return true, nil
 	})
 	if err != nil {
