@@ -10,6 +10,7 @@ import (
 	"github.com/tidemark-io/tidemark/clock"
 	"github.com/tidemark-io/tidemark/disk"
 	"github.com/tidemark-io/tidemark/ingest/wal"
+	"github.com/tidemark-io/tidemark/proof/failpoint"
 	"github.com/tidemark-io/tidemark/record"
 )
 
@@ -129,8 +130,10 @@ func (a *appender) runWriter(ctx context.Context) {
 // write appends one group, however long the disk is full. False ends the writer.
 func (a *appender) write(ctx context.Context, frames []wal.Frame, at []wal.LSN) bool {
 	for {
+		failpoint.Here(failpoint.LogBeforeWrite)
 		err := a.log.Append(frames, at)
 		if err == nil {
+			failpoint.Here(failpoint.LogAfterWrite)
 			return true
 		}
 		a.telemetry.LogFailed(ctx)
@@ -154,12 +157,14 @@ func (a *appender) runSyncer(ctx context.Context) {
 			return
 		}
 		began := a.clock.Now()
+		failpoint.Here(failpoint.LogBeforeSync)
 		end, err := a.log.Sync()
 		if err != nil {
 			a.telemetry.LogFailed(ctx)
 			a.failed(fmt.Errorf("sync the log on disk: %w", err)) // never again: the node stops
 			return
 		}
+		failpoint.Here(failpoint.LogAfterSync)
 		a.telemetry.LogSynced(ctx, a.clock.Now().Sub(began))
 		a.synced(end)
 	}

@@ -3,6 +3,8 @@ package ingest
 import (
 	"fmt"
 	"time"
+
+	"github.com/tidemark-io/tidemark/meta"
 )
 
 // admission decides which produces get in. When the log or what waits for the object store is full, calls are delayed, in
@@ -54,13 +56,38 @@ func (a *admission) offer(call *produceCall, now time.Time, cause func() string)
 	if a.parked.len() == 0 && a.room() {
 		return true, nil
 	}
-	size := int64(len(call.batch))
-	if a.parkedBytes+size > a.limits.parked && a.parked.len() > 0 {
+	if !a.hold(len(call.batch)) {
 		return false, backPressure(cause())
 	}
 	a.parked.push(parkedCall{call: call, until: now.Add(a.limits.delay)})
-	a.parkedBytes += size
 	return false, nil
+}
+
+// hold counts a call that is to wait, for room or for something else, and is false when too many wait. One may, however large.
+func (a *admission) hold(size int) bool {
+	if a.parkedBytes > 0 && a.parkedBytes+int64(size) > a.limits.parked {
+		return false
+	}
+	a.parkedBytes += int64(size)
+	return true
+}
+
+// unhold counts a call that waits no more.
+func (a *admission) unhold(size int) { a.parkedBytes -= int64(size) }
+
+// pull takes out the parked calls of some partitions, in order; the others stay in theirs.
+func (a *admission) pull(of map[meta.Partition]meta.Epoch) []*produceCall {
+	var out []*produceCall
+	for range a.parked.len() {
+		p := a.parked.pop()
+		if _, ok := of[p.call.id]; !ok {
+			a.parked.push(p)
+			continue
+		}
+		a.unhold(len(p.call.batch))
+		out = append(out, p.call)
+	}
+	return out
 }
 
 // next returns the oldest parked call if there is room for it.
@@ -73,7 +100,7 @@ func (a *admission) next() (*produceCall, bool) {
 
 func (a *admission) unpark() *produceCall {
 	p := a.parked.pop()
-	a.parkedBytes -= int64(len(p.call.batch))
+	a.unhold(len(p.call.batch))
 	return p.call
 }
 

@@ -2,9 +2,11 @@ package ingest
 
 import (
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/tidemark-io/tidemark/meta"
+	"github.com/tidemark-io/tidemark/proof/mutant"
 )
 
 // committer is the step machine that makes stored objects part of the log: one etcd transaction at a time, flushes in the
@@ -18,10 +20,16 @@ import (
 //
 // The simple version reads the record back after a missing answer and believes "absent". It is wrong: the request may still
 // be on its way, and the record of a commit that did happen may have been folded away since (docs/architecture.md).
+//
+// Whatever is sent also lets go what can be let go with it: partitions that are to leave, and of which nothing is uncommitted once this
+// transaction is done. When there is nothing else to commit, a transaction that only lets go is sent. All that is ready goes with one.
+// A release stands by the epoch, so it is kept until the partition is assigned anew or to another node, and dropped then.
 type committer struct {
 	keys        meta.Keys
 	node        meta.NodeID
 	incarnation meta.Incarnation
+	disk        string
+	leaving     leavingView
 
 	guards   meta.Guards
 	assigned map[meta.Partition]meta.Epoch // the assignment at guards.AssignRev
@@ -32,6 +40,9 @@ type committer struct {
 	foldDue bool              // a flush went last, so a waiting fold goes next
 	numbers map[meta.Seq]bool // objects cut or being folded and not yet settled
 	highest meta.Seq          // the highest object number given
+
+	released  map[meta.Partition]meta.Epoch // release/<node>, as of the last commit that is done; shared, read only
+	releasing map[meta.Partition]meta.Epoch // what the transaction with etcd lets go besides
 
 	current  *commitJob
 	request  meta.CommitRequest
@@ -54,6 +65,16 @@ type commitJob struct {
 }
 
 func (j *commitJob) isFold() bool { return len(j.replaces) > 0 }
+
+// isRelease tells whether the job holds nothing: it only lets go.
+func (j *commitJob) isRelease() bool { return j.number == 0 }
+
+// leavingView is what a committer needs to know of the partitions that are to be let go. It answers for the moment of the call.
+type leavingView interface {
+	// ready lists the partitions that are to be let go and have nothing uncommitted, or will have nothing once everything below ends
+	// is committed, with the epochs at which they are led. ends is called only when something is to be let go.
+	ready(ends func() map[meta.Partition]int64) map[meta.Partition]meta.Epoch
+}
 
 // commitEvent is what can happen to a committer.
 type commitEvent interface{ isCommitEvent() }
@@ -79,6 +100,8 @@ type (
 	commitRetry struct{}
 	// assignmentRead: the index shows this assignment. Only between transactions.
 	assignmentRead struct{ assignment meta.Assignment }
+	// leavingChanged: other partitions are to be let go than before.
+	leavingChanged struct{}
 )
 
 func (flushCut) isCommitEvent()       {}
@@ -88,6 +111,7 @@ func (commitAnswered) isCommitEvent() {}
 func (commitFailed) isCommitEvent()   {}
 func (commitRetry) isCommitEvent()    {}
 func (assignmentRead) isCommitEvent() {}
+func (leavingChanged) isCommitEvent() {}
 
 // commitEffects is what the node must do after a step.
 type commitEffects struct {
@@ -99,8 +123,12 @@ type commitEffects struct {
 	done     *commitJob
 	revision meta.Revision
 	excluded map[meta.Partition]bool
+	// released are the partitions that done has let go, and may not be led any more.
+	released map[meta.Partition]meta.Epoch
 	// assignment is a newer one that a refusal showed: apply it, then step again with it as assignmentRead.
 	assignment *meta.Assignment
+	// abandoned is a job that is taken for failed, only with a mutant.
+	abandoned *commitJob
 	// lost: this incarnation is over: its lease or its head is gone. What is uncommitted has an unknown outcome.
 	lost error
 }
@@ -156,10 +184,16 @@ func (c *committer) Step(event commitEvent, durable uint64) (commitEffects, erro
 			return out, nil //nolint:nilerr // lost is an effect for the node, no failure of the step
 		}
 	case commitFailed:
+		if mutant.On(mutant.A3) || mutant.On(mutant.A3b) {
+			return c.forgetDoubt(e.now), nil
+		}
 		c.failures++
 		out.retryAt = e.now.Add(commitBackoff(c.failures))
 		return out, nil
 	case commitRetry:
+		if mutant.On(mutant.A3b) && !c.sent {
+			break
+		}
 		if c.sent && c.failures > 0 {
 			out.send = &c.txn // the same one
 		}
@@ -171,6 +205,7 @@ func (c *committer) Step(event commitEvent, durable uint64) (commitEffects, erro
 		if e.assignment.Revision >= c.guards.AssignRev {
 			c.guards.AssignRev, c.assigned = e.assignment.Revision, e.assignment.Epochs
 		}
+	case leavingChanged:
 	default:
 		panic(fmt.Sprintf("committer: unknown event %T", event))
 	}
@@ -186,19 +221,25 @@ func (c *committer) begin(durable uint64, out *commitEffects) error {
 	if c.current == nil {
 		c.current = c.take()
 	}
-	if c.current == nil {
-		return nil
-	}
 	job := c.current
-	seq := c.seq + 1
+	if job == nil {
+		job = &commitJob{}
+	}
 	excluded := c.excluded(job)
-	if !job.isFold() && len(excluded) == len(partitionsOf(job.entries)) {
+	if !job.isFold() && !job.isRelease() && len(excluded) == len(partitionsOf(job.entries)) {
 		// Nothing is left of it. No record will ever name the object.
 		c.finish(out, job, excluded)
 		return nil
 	}
+	releasing := c.leaving.ready(func() map[meta.Partition]int64 { return endsOf(job.entries, excluded) })
+	if job.isRelease() && len(releasing) == 0 {
+		return nil
+	}
+	c.current, c.releasing = job, releasing
+	seq := c.seq + 1
 	c.request = meta.CommitRequest{
-		Node: c.node, Incarnation: c.incarnation, Seq: seq, Settled: c.settled(job.number), WAL: durable, Replaces: job.replaces,
+		Node: c.node, Incarnation: c.incarnation, Seq: seq, Settled: c.settled(job.number), WAL: durable, Disk: c.disk, Replaces: job.replaces,
+		Release: c.release(),
 	}
 	if job.record != nil { // a fold of deleted topics leaves nothing
 		record := *job.record
@@ -235,11 +276,23 @@ func (c *committer) take() *commitJob {
 	return nil
 }
 
+// forgetDoubt is what two mutants do when an answer is missing: one takes the commit for failed, the other for not sent.
+func (c *committer) forgetDoubt(now time.Time) commitEffects {
+	c.sent = false
+	if mutant.On(mutant.A3) {
+		out := commitEffects{abandoned: c.current}
+		c.current = nil
+		return out
+	}
+	return commitEffects{retryAt: now.Add(commitBackoff(1))} // idle until then
+}
+
 // excluded is the set of the job's partitions whose batches carry an epoch that is not assigned any more.
 func (c *committer) excluded(job *commitJob) map[meta.Partition]bool {
 	var out map[meta.Partition]bool
 	for _, e := range job.entries {
-		if c.assigned[e.partition] != e.epoch {
+		epoch, led := c.assigned[e.partition]
+		if epoch != e.epoch && !(led && mutant.On(mutant.A5)) {
 			if out == nil {
 				out = make(map[meta.Partition]bool)
 			}
@@ -247,6 +300,42 @@ func (c *committer) excluded(job *commitJob) map[meta.Partition]bool {
 		}
 	}
 	return out
+}
+
+// release is what release/<node> must hold for the transaction to let go what it is to: that, and all that was let go before and is
+// still assigned at the same epoch. Empty when nothing is let go, so that the value stays as it is.
+func (c *committer) release() []meta.PartitionEpoch {
+	if len(c.releasing) == 0 {
+		return nil
+	}
+	all := maps.Clone(c.releasing)
+	for id, epoch := range c.released {
+		if c.assigned[id] == epoch {
+			all[id] = epoch
+		}
+	}
+	out := make([]meta.PartitionEpoch, 0, len(all))
+	for _, id := range sortedPartitions(all) {
+		out = append(out, meta.PartitionEpoch{Partition: id, Epoch: all[id]})
+	}
+	return out
+}
+
+// hasReleased tells whether a partition was let go at an epoch, in this incarnation or one before: it must not be led at it again.
+func (c *committer) hasReleased(id meta.Partition, epoch meta.Epoch) bool {
+	e, ok := c.released[id]
+	return ok && e == epoch
+}
+
+// endsOf is where the batches of an object end, by partition, but for those of excluded partitions.
+func endsOf(entries []*entry, excluded map[meta.Partition]bool) map[meta.Partition]int64 {
+	ends := make(map[meta.Partition]int64)
+	for _, e := range entries {
+		if !excluded[e.partition] {
+			ends[e.partition] = max(ends[e.partition], e.next)
+		}
+	}
+	return ends
 }
 
 func partitionsOf(entries []*entry) map[meta.Partition]bool {
@@ -273,11 +362,21 @@ func (c *committer) decide(result meta.TxnResult, now time.Time, out *commitEffe
 				excluded[p] = true
 			}
 		}
-		job := c.current
-		c.finish(out, job, excluded)
+		if len(c.request.Release) > 0 {
+			c.released = make(map[meta.Partition]meta.Epoch, len(c.request.Release))
+			for _, p := range c.request.Release {
+				c.released[p.Partition] = p.Epoch
+			}
+		}
+		out.released = c.releasing
+		c.finish(out, c.current, excluded)
 		out.revision = result.Revision
 	case meta.CommitRefused:
 		c.sent, c.failures = false, 0
+		c.releasing = nil
+		if c.current.isRelease() {
+			c.current = nil // what is ready then goes with what is sent next
+		}
 		if decision.NodeGone || decision.Assignment == nil {
 			out.lost = fmt.Errorf("node %s: its registration in etcd is gone: the lease expired, or another start took over", c.node)
 			return nil
@@ -302,7 +401,7 @@ func (c *committer) decide(result meta.TxnResult, now time.Time, out *commitEffe
 
 func (c *committer) finish(out *commitEffects, job *commitJob, excluded map[meta.Partition]bool) {
 	delete(c.numbers, job.number)
-	c.current = nil
+	c.current, c.releasing = nil, nil
 	out.done, out.excluded = job, excluded
 }
 

@@ -18,6 +18,7 @@ type commitStory struct {
 	sent    *meta.Txn
 	now     time.Time
 	p0, p1  meta.Partition
+	leaves  map[meta.Partition]int64 // what is to be let go at epoch 1, and up to where it must be committed
 	lastOut commitEffects
 }
 
@@ -30,7 +31,7 @@ func newCommitStory(t *testing.T) *commitStory {
 		meta.PutOp(s.etcd.keys.Head(simNode), simHead{Version: 1, Incarnation: meta.Incarnation(1).String()}.encode()),
 	}}).Revision
 	s.c = committer{
-		keys: s.etcd.keys, node: simNode, incarnation: 1, guards: meta.Guards{NodeRev: registered, HeadRev: registered}, numbers: make(map[meta.Seq]bool),
+		keys: s.etcd.keys, node: simNode, incarnation: 1, leaving: s, guards: meta.Guards{NodeRev: registered, HeadRev: registered}, numbers: make(map[meta.Seq]bool),
 	}
 	s.assign(map[meta.Partition]meta.Epoch{s.p0: 1, s.p1: 1})
 	s.read()
@@ -122,6 +123,17 @@ func (s *commitStory) record(seq meta.Seq) *meta.L0Record {
 		s.t.Fatal(err)
 	}
 	return r
+}
+
+// ready lets go what lies in the object that is being committed.
+func (s *commitStory) ready(ends func() map[meta.Partition]int64) map[meta.Partition]meta.Epoch {
+	out := make(map[meta.Partition]meta.Epoch)
+	for id, end := range s.leaves {
+		if ends()[id] >= end {
+			out[id] = 1
+		}
+	}
+	return out
 }
 
 func (s *commitStory) head() simHead { return decodeSimHead(headOf(s.etcd).Value) }
@@ -289,5 +301,52 @@ func TestCommitterFolds(t *testing.T) {
 	s.arrive()
 	if h := s.head(); h.Settled != uint64(last.number) || s.c.pending() != 0 {
 		t.Fatalf("head %+v", h)
+	}
+}
+
+// What is to be let go goes with the commit after which nothing of it is uncommitted, and alone when there is none.
+func TestCommitterLetsGo(t *testing.T) {
+	s := newCommitStory(t)
+	released := func() map[meta.Partition]meta.Epoch {
+		kv, ok := s.etcd.now[s.etcd.keys.Release(simNode)]
+		if !ok {
+			return nil
+		}
+		return decodeSimEpochs(kv.Value)
+	}
+	one, two := s.cut(s.p0), s.cut(s.p0)
+	one.entries[0].next, two.entries[0].next = 1, 2
+	s.leaves = map[meta.Partition]int64{s.p0: 2}
+	s.step(objectStored{job: one})
+	if out := s.arrive(); out.done != one || len(out.released) != 0 || released() != nil {
+		t.Fatalf("%+v; let go is %v", out, released())
+	}
+	s.next()
+	s.step(objectStored{job: two})
+	if out := s.arrive(); out.done != two || out.released[s.p0] != 1 || released()[s.p0] != 1 {
+		t.Fatalf("%+v; let go is %v", out, released())
+	}
+	// The other one has nothing to commit. The first is assigned still, so it stays let go.
+	s.leaves = map[meta.Partition]int64{s.p1: 0}
+	s.step(leavingChanged{})
+	if out := s.arrive(); out.released[s.p1] != 1 || len(out.released) != 1 || len(released()) != 2 || s.head().Seq != 3 {
+		t.Fatalf("%+v; let go is %v, head %+v", out, released(), s.head())
+	}
+	if _, ok := s.etcd.now[s.etcd.keys.L0(simNode, 1, 3)]; ok {
+		t.Fatal("a commit that only lets go has a record")
+	}
+	// One that is refused is found anew, from what is assigned and ready then.
+	s.assign(map[meta.Partition]meta.Epoch{s.p0: 2, s.p1: 3})
+	s.read()
+	s.step(leavingChanged{})
+	s.assign(map[meta.Partition]meta.Epoch{s.p0: 2, s.p1: 4})
+	out := s.arrive()
+	if out.assignment == nil || len(out.released) != 0 || s.c.pending() != 0 {
+		t.Fatalf("%+v", out)
+	}
+	s.leaves = nil
+	s.step(assignmentRead{assignment: *out.assignment})
+	if s.sent != nil || len(released()) != 2 || s.c.hasReleased(s.p0, 2) || !s.c.hasReleased(s.p0, 1) {
+		t.Fatalf("let go is %v", released())
 	}
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/tidemark-io/tidemark/ingest/wal"
 	"github.com/tidemark-io/tidemark/meta"
+	"github.com/tidemark-io/tidemark/proof/mutant"
 )
 
 // core is one incarnation without its surroundings: the step machines and the tail, wired together. Every method is an
@@ -41,9 +42,23 @@ type core struct {
 
 	flushWaits []flushWait
 	leadDue    bool // assignment or topics have changed since leadAssigned looked
+
+	// leaving are the assigned partitions that take nothing more, because another node is to lead them; core_release.go.
+	leaving     map[meta.Partition]meta.Epoch
+	leavingFrom time.Time                   // since when leaving is not empty
+	letGo       meta.Revision               // of the index's wishes that were looked at
+	letGoDue    bool                        // they, or leadership, have changed since leaving was brought up to date
+	unreplayed  map[meta.Partition][]*entry // frames of assigned partitions that are not led: the log on disk is all there is of them
+
+	coming     queue[parkedCall] // produces to partitions that are about to be led; core_lead.go
+	comingDue  bool              // leadership has changed since coming was looked at
+	newestFrom time.Time         // when newest, or the assignment that is not led yet, was first heard of
+
+	begun      bool // the log is replayed; see begin
 	draining   bool
 	ended      bool
-	logCause   string // why the log takes nothing, "" when it does
+	remembered map[meta.Partition]*partition // only with a mutant
+	logCause   string                        // why the log takes nothing, "" when it does
 	storeCause string
 	metaCause  string
 	retryAt    time.Time // when a commit in doubt is sent again
@@ -78,6 +93,10 @@ type outside interface {
 	wake(at time.Time)
 	// committed tells that the records of this node have changed.
 	committed()
+	// letGo tells that partitions were let go for another node, and since when the first of them had taken nothing.
+	letGo(partitions int, since time.Time)
+	// tookOver tells that partitions are led that somebody led before, and when that was first asked for.
+	tookOver(partitions int, since time.Time)
 	// changed tells that leadership or a high watermark may have changed.
 	changed()
 	// troubled tells what has begun to hold writes back; "" tells that nothing does any more.
@@ -96,7 +115,15 @@ type logIndex interface {
 	End(p meta.Partition) int64
 	Producers(p meta.Partition) []meta.L0Producer
 	Hole(p meta.Partition) error
+	// Lost lists the offsets that were given up with a disk, ascending. No record stands there, and the log goes on behind.
+	Lost(p meta.Partition) []meta.OffsetRange
+	// Released tells whether the node has let a partition go at this epoch, ReleasedBy lists all of them; shared, read only.
 	Released(node meta.NodeID, p meta.Partition, epoch meta.Epoch) bool
+	ReleasedBy(node meta.NodeID) map[meta.Partition]meta.Epoch
+	// LetGo tells whether the node ought to let a partition go that it leads at this epoch; LetGoRevision goes up whenever an answer
+	// may have changed.
+	LetGo(node meta.NodeID, p meta.Partition, epoch meta.Epoch) bool
+	LetGoRevision() meta.Revision
 }
 
 // indexedBy are partitions whose committed end the index shows from a revision on.
@@ -106,6 +133,7 @@ type indexedBy struct {
 	from     wal.LSN // where the log has the first of them
 }
 
+// newCore makes the core of an incarnation that is registered. index is at or above its registration.
 func newCore(s coreSettings, out outside, index logIndex, keys meta.Keys, guards meta.Guards, l *lease) *core {
 	c := &core{
 		settings: s, outside: out, index: index, lease: l,
@@ -113,9 +141,15 @@ func newCore(s coreSettings, out outside, index logIndex, keys meta.Keys, guards
 		tail:       newTail(s.tailBytes),
 		flush:      flusher{settings: s.flush},
 		admission:  admission{limits: s.admission},
+		leaving:    make(map[meta.Partition]meta.Epoch),
+		unreplayed: make(map[meta.Partition][]*entry),
 	}
 	c.commit = committer{
-		keys: keys, node: s.node, incarnation: s.incarnation, guards: guards, numbers: make(map[meta.Seq]bool),
+		keys: keys, node: s.node, disk: s.disk, incarnation: s.incarnation, leaving: c, guards: guards, numbers: make(map[meta.Seq]bool),
+		released: index.ReleasedBy(s.node),
+	}
+	if mutant.Built {
+		c.remembered = make(map[meta.Partition]*partition)
 	}
 	c.fetch = fetcher{view: c, byPartition: make(map[meta.Partition][]*fetchCall)}
 	return c
@@ -127,15 +161,26 @@ func (c *core) produce(id meta.Partition, call *produceCall, now time.Time) {
 		return
 	}
 	call.id = id
-	admitted, refused := c.admission.offer(call, now, c.cause)
+	if c.isComing(id) {
+		c.waitForLead(call, now)
+	} else {
+		c.take(call, now)
+	}
+	c.settle(now)
+}
+
+// take appends a batch, or has it wait for room.
+func (c *core) take(call *produceCall, now time.Time) {
+	_, leaves := c.leaving[call.id] // it only wants its answer, and waits for no room
+	admitted, refused := true, (*Error)(nil)
+	if !leaves {
+		admitted, refused = c.admission.offer(call, now, c.cause)
+	}
 	switch {
 	case refused != nil:
 		call.done(ProduceResult{}, refused)
 	case admitted:
 		c.append(call, now)
-		c.settle(now)
-	default:
-		c.settle(now)
 	}
 }
 
@@ -191,6 +236,9 @@ func (c *core) notLed(id meta.Partition, topic string) *Error {
 	}
 	if err := c.index.Hole(id); err != nil {
 		return Errorf(ReasonCorruptData, "topic %s partition %d: %w", topic, id.Partition, err)
+	}
+	if c.commit.hasReleased(id, c.assignment.Epochs[id]) {
+		return movingAway(topic, id.Partition)
 	}
 	return Errorf(ReasonNotLeader, "node %s does not lead topic %s partition %d", c.settings.node, topic, id.Partition).WithRetryAfter(100 * time.Millisecond)
 }
@@ -308,7 +356,7 @@ func (c *core) tick(now time.Time) {
 			c.outside.wake(c.retryAt)
 		} else {
 			c.retryAt = time.Time{}
-			c.stepCommit(commitRetry{})
+			c.stepCommit(commitRetry{}, now)
 		}
 	}
 	c.wakeFetch(c.fetch.Step(fetchTick{now: now}))
@@ -317,6 +365,8 @@ func (c *core) tick(now time.Time) {
 
 // settle runs what follows from any event: parked produces, due cuts, eviction.
 func (c *core) settle(now time.Time) {
+	c.lookLetGo(now)
+	c.settleComing(now)
 	for {
 		call, ok := c.admission.next()
 		if !ok {
@@ -347,48 +397,21 @@ func (c *core) settle(now time.Time) {
 	c.tail.evict()
 }
 
-// flushTopic sends everything on its way and closes done when what the topic has taken so far is committed.
-func (c *core) flushTopic(id meta.TopicID, done chan struct{}, now time.Time) {
-	ends := make(map[meta.Partition]int64)
-	for p, state := range c.partitions {
-		if p.Topic == id && state.end > state.committed {
-			ends[p] = state.end
-		}
-	}
-	c.flushWaits = append(c.flushWaits, flushWait{ends: ends, done: done})
-	c.flush.Step(flushForced{})
-	c.settle(now)
-	c.endFlushWaits()
-}
-
-// flushWait is somebody who waits for commits; partitions that are lost meanwhile are not waited for.
-type flushWait struct {
-	ends map[meta.Partition]int64
-	done chan struct{}
-}
-
-func (c *core) endFlushWaits() {
-	c.flushWaits = slices.DeleteFunc(c.flushWaits, func(w flushWait) bool {
-		for id, end := range w.ends {
-			if p := c.partitions[id]; p != nil && p.committed < end {
-				return false
-			}
-		}
-		close(w.done)
-		return true
-	})
-}
-
 // drain takes no more produces and sends everything on its way; drained tells when it has arrived.
 func (c *core) drain(now time.Time) {
 	c.draining = true
 	for c.admission.parked.len() > 0 {
 		c.refuseEnded(c.admission.unpark())
 	}
+	for c.coming.len() > 0 {
+		c.refuseEnded(c.unparkComing())
+	}
 	c.flush.Step(flushForced{})
+	c.askLetGo() // what the index shows by now counts, whether or not it has been told already
 	c.settle(now)
 }
 
+// drained tells whether everything is committed that was taken. What is to be let go has its turn after that; see left.
 func (c *core) drained() bool {
 	return c.ended || (c.unflushed.len() == 0 && c.commit.pending() == 0 && !c.commit.sent)
 }
@@ -427,6 +450,10 @@ func (c *core) end(cause error) {
 	}
 	for c.admission.parked.len() > 0 {
 		call := c.admission.unpark()
+		call.done(ProduceResult{}, Errorf(ReasonUnavailable, "the node begins anew (%v); nothing of this request was taken", cause).WithRetryAfter(time.Second))
+	}
+	for c.coming.len() > 0 {
+		call := c.unparkComing()
 		call.done(ProduceResult{}, Errorf(ReasonUnavailable, "the node begins anew (%v); nothing of this request was taken", cause).WithRetryAfter(time.Second))
 	}
 	c.fetch.Step(fetchEnded{cause: Errorf(ReasonUnavailable, "the node begins anew: %v", cause).WithRetryAfter(time.Second)})

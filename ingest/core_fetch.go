@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/tidemark-io/tidemark/meta"
@@ -45,7 +46,7 @@ func (c *core) available(t fetchTarget, enough int) (int, *Error) {
 		return 0, nil
 	}
 	if first, ok := c.tail.first(t.id); !ok || t.offset < first {
-		return max(enough, 1), nil // history is there for the taking
+		return max(enough, 1), nil // history is there for the taking, or was lost and is not waited for
 	}
 	n := 0
 	c.scratch = c.tail.from(t.id, t.offset, p.hwm, max(enough, 1), c.scratch[:0])
@@ -59,22 +60,46 @@ func (c *core) available(t fetchTarget, enough int) (int, *Error) {
 	return n, nil
 }
 
-func (c *core) plan(t fetchTarget, maxBytes int) partitionPlan {
+func (c *core) plan(t fetchTarget, maxBytes int) (partitionPlan, *Error) {
 	p := c.partitions[t.id]
+	if p == nil {
+		return partitionPlan{fetchTarget: t}, c.notLed(t.id, c.nameOf(t.id))
+	}
 	out := partitionPlan{fetchTarget: t, start: p.start, hwm: p.hwm}
-	if t.offset >= p.hwm || maxBytes <= 0 {
-		return out
+	if t.offset >= p.hwm {
+		return out, nil
 	}
 	if first, ok := c.tail.first(t.id); !ok || t.offset < first {
-		out.fromTier = true
-		return out
+		// A partition's lead begins behind everything that was lost, and so does its tail.
+		out.lost, out.fromTier = lostAt(c.index.Lost(t.id), t.offset)
+		return out, nil
+	}
+	if maxBytes <= 0 {
+		return out, nil
 	}
 	c.scratch = c.tail.from(t.id, t.offset, p.hwm, maxBytes, c.scratch[:0])
 	out.tail = make([]plannedBatch, len(c.scratch))
 	for i, e := range c.scratch {
 		out.tail[i] = planned(e)
 	}
-	return out
+	return out, nil
+}
+
+// lostAt finds the lost range that holds an offset; readable tells that there is none.
+func lostAt(lost []meta.OffsetRange, offset int64) (in meta.OffsetRange, readable bool) {
+	i, ok := slices.BinarySearchFunc(lost, offset, func(r meta.OffsetRange, offset int64) int {
+		switch {
+		case r.To <= offset:
+			return -1
+		case r.From > offset:
+			return 1
+		}
+		return 0
+	})
+	if !ok {
+		return meta.OffsetRange{}, true
+	}
+	return lost[i], false
 }
 
 func (c *core) nameOf(id meta.Partition) string {

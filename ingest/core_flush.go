@@ -1,10 +1,12 @@
 package ingest
 
 import (
+	"slices"
 	"time"
 
 	"github.com/tidemark-io/tidemark/ingest/wal"
 	"github.com/tidemark-io/tidemark/meta"
+	"github.com/tidemark-io/tidemark/proof/mutant"
 )
 
 // The core's way from batches to the log of the cluster: cut, upload, commit, trim.
@@ -32,7 +34,7 @@ func (c *core) cut(now time.Time) {
 		return
 	}
 	job := &commitJob{number: c.commit.nextNumber(), entries: taken, cutAt: now}
-	c.stepCommit(flushCut{job: job})
+	c.stepCommit(flushCut{job: job}, now)
 	c.outside.upload(job, batches)
 }
 
@@ -74,7 +76,7 @@ func (c *core) uploaded(job *commitJob, now time.Time) {
 	if !job.isFold() {
 		c.flush.Step(uploadEnded{})
 	}
-	c.stepCommit(objectStored{job: job})
+	c.stepCommit(objectStored{job: job}, now)
 	c.settle(now)
 }
 
@@ -89,7 +91,7 @@ func (c *core) commitAnswered(result meta.TxnResult, now time.Time) {
 		return
 	}
 	c.setCause(&c.metaCause, "")
-	c.stepCommit(commitAnswered{result: result, now: now})
+	c.stepCommit(commitAnswered{result: result, now: now}, now)
 	c.settle(now)
 }
 
@@ -99,18 +101,24 @@ func (c *core) commitFailed(err error, now time.Time) {
 		return
 	}
 	c.setCause(&c.metaCause, "etcd: "+err.Error())
-	c.stepCommit(commitFailed{err: err, now: now})
+	c.stepCommit(commitFailed{err: err, now: now}, now)
 }
 
 // foldNumber gives a number to an object that a fold is about to write.
-func (c *core) foldNumber() meta.Seq { return c.commit.nextNumber() }
+func (c *core) foldNumber() meta.Seq {
+	number := c.commit.nextNumber()
+	if mutant.On(mutant.C5) {
+		delete(c.commit.numbers, number)
+	}
+	return number
+}
 
 // foldAbandoned: a fold came to nothing.
-func (c *core) foldAbandoned(number meta.Seq, _ time.Time) {
+func (c *core) foldAbandoned(number meta.Seq, now time.Time) {
 	if c.ended {
 		return
 	}
-	c.stepCommit(foldAbandoned{number: number})
+	c.stepCommit(foldAbandoned{number: number}, now)
 }
 
 // recordsFull tells whether the node has as many L0 records as it may. Folds keep it from that up to some terabytes; beyond,
@@ -123,7 +131,7 @@ func (c *core) recordsFull(full bool, now time.Time) {
 	c.settle(now)
 }
 
-func (c *core) stepCommit(event commitEvent) {
+func (c *core) stepCommit(event commitEvent, now time.Time) {
 	out, err := c.commit.Step(event, uint64(c.logSyncEnd))
 	for {
 		if err != nil {
@@ -132,6 +140,9 @@ func (c *core) stepCommit(event commitEvent) {
 		}
 		if out.send != nil {
 			c.outside.sendCommit(out.send)
+		}
+		if out.abandoned != nil {
+			c.abandon(out.abandoned)
 		}
 		if !out.retryAt.IsZero() {
 			c.retryAt = out.retryAt
@@ -142,9 +153,7 @@ func (c *core) stepCommit(event commitEvent) {
 			c.end(&lostError{cause: out.lost})
 			return
 		case out.assignment != nil:
-			if c.newest == nil || out.assignment.Revision > c.newest.Revision {
-				c.newest = out.assignment
-			}
+			c.heardOf(out.assignment, now)
 		case out.done != nil:
 			c.jobDone(out)
 		default:
@@ -164,19 +173,26 @@ func (c *core) stepCommit(event commitEvent) {
 	}
 }
 
+// abandon gives up a job whose commit is taken for failed, and what came after it: only a mutant does.
+func (c *core) abandon(job *commitJob) {
+	for _, e := range job.entries {
+		if p := c.partitions[e.partition]; p != nil && p.epoch == e.epoch {
+			c.lose(p, c.lossOf(p))
+			c.lead(e.partition, e.epoch)
+		}
+	}
+}
+
 func (c *core) jobDone(out commitEffects) {
 	job := out.done
-	ends := make(map[meta.Partition]int64)
+	ends := endsOf(job.entries, out.excluded)
 	for _, e := range job.entries {
 		c.admission.settled(e.size)
 		e.committed = true
-		if !out.excluded[e.partition] {
-			ends[e.partition] = max(ends[e.partition], e.next)
-		}
 	}
 	for _, id := range sortedPartitions(ends) {
 		p := c.partitions[id]
-		if p == nil || len(job.entries) == 0 {
+		if p == nil {
 			continue
 		}
 		c.effects.reset()
@@ -191,8 +207,11 @@ func (c *core) jobDone(out commitEffects) {
 		if job.committed != nil {
 			job.committed <- out.revision
 		}
-		c.outside.committed()
+		if !job.isRelease() {
+			c.outside.committed()
+		}
 	}
+	c.left(out.released)
 	c.endFlushWaits()
 	c.trim()
 }
@@ -223,4 +242,36 @@ func (c *core) oldestOf(entries []*entry) wal.LSN {
 		}
 	}
 	return oldest
+}
+
+// flushTopic sends everything on its way and closes done when what the topic has taken so far is committed.
+func (c *core) flushTopic(id meta.TopicID, done chan struct{}, now time.Time) {
+	ends := make(map[meta.Partition]int64)
+	for p, state := range c.partitions {
+		if p.Topic == id && state.end > state.committed {
+			ends[p] = state.end
+		}
+	}
+	c.flushWaits = append(c.flushWaits, flushWait{ends: ends, done: done})
+	c.flush.Step(flushForced{})
+	c.settle(now)
+	c.endFlushWaits()
+}
+
+// flushWait is somebody who waits for commits; partitions that are lost meanwhile are not waited for.
+type flushWait struct {
+	ends map[meta.Partition]int64
+	done chan struct{}
+}
+
+func (c *core) endFlushWaits() {
+	c.flushWaits = slices.DeleteFunc(c.flushWaits, func(w flushWait) bool {
+		for id, end := range w.ends {
+			if p := c.partitions[id]; p != nil && p.committed < end {
+				return false
+			}
+		}
+		close(w.done)
+		return true
+	})
 }

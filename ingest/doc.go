@@ -22,7 +22,7 @@
 //	fetcher     who gets what now and who waits                                             fetch.go
 //	lease       keep-alives, and when promises that rest on this disk alone must wait       lease.go
 //
-// core (core.go, core_flush.go, core_lead.go, core_fetch.go) is their wiring: its methods are all the events of one incarnation, and the interface outside is all that
+// core (core.go, core_flush.go, core_lead.go, core_release.go, core_fetch.go) is their wiring: its methods are all the events of one incarnation, and the interface outside is all that
 // it can do to the world. incarnation (incarnation.go) runs a core on one goroutine, the loop, performs its effects on
 // others, and posts what comes of them back to the loop. So a simulation can run the same core through any order of events
 // (sim_test.go), and does.
@@ -55,6 +55,18 @@
 //
 // The epoch counts, not membership: a partition that went to another node and came back is assigned again, but what was
 // appended before has lost its offsets. docs/architecture.md tells why each rule is there.
+//
+// # Letting go
+//
+// A partition moves when its node lets it go (core_release.go): because the controller asked for it, or because the node is being drained or
+// stops, and somebody else could lead. It takes nothing more, what has offsets is flushed at once, and the transaction of its last
+// commit puts it into release/<id>, with its epoch. What has nothing to commit goes with whatever is sent next, or alone; all that is ready
+// goes together, so that a thousand partitions cost one object and a commit or two. From then on this node does not lead the
+// partition at that epoch, also when it died before it heard that the transaction had applied. A partition with durability=disk never moves
+// otherwise, unless an operator gives its disk up.
+//
+// A partition that is assigned and not led yet, because a commit is under way or the index is a moment behind, is waited for: produces
+// as long as for room, fetches as long as they say.
 //
 // # Guarantees
 //

@@ -31,6 +31,9 @@ type PartitionBatches struct {
 	// Batches are whole batches one behind the other, in one or more slices; shared and read only. The first may begin below
 	// the offset asked for.
 	Batches [][]byte
+	// Lost says that the offset asked for was given up with the disk of a node, and which ones were with it: there are no batches, and
+	// NextOffset lies behind them. What stands before a lost range and what stands behind it come in two answers.
+	Lost []meta.OffsetRange
 	// NextOffset is where to go on.
 	NextOffset     int64
 	HighWatermark  int64
@@ -66,6 +69,7 @@ type partitionPlan struct {
 	start, hwm int64
 	fromTier   bool
 	tail       []plannedBatch
+	lost       meta.OffsetRange // when the offset lies in it
 }
 
 // plannedBatch is a batch of the tail as it was when the plan was made: bytes, or where the log has them.
@@ -81,10 +85,12 @@ type plannedBatch struct {
 
 // logView is what a fetch needs to know of the partitions. It answers for the moment of the call.
 type logView interface {
+	// isComing tells whether a partition is about to be led, and worth waiting for.
+	isComing(id meta.Partition) bool
 	// available counts the bytes that could be given from an offset, up to enough of them.
 	available(target fetchTarget, enough int) (int, *Error)
 	// plan lists where the batches are: none when maxBytes is not above 0, else at least one.
-	plan(target fetchTarget, maxBytes int) partitionPlan
+	plan(target fetchTarget, maxBytes int) (partitionPlan, *Error)
 }
 
 // fetcher is the step machine of fetches and long polls: it answers as soon as enough bytes are there, or at the deadline
@@ -103,7 +109,7 @@ type (
 		call *fetchCall
 		now  time.Time
 	}
-	// fetchAdvanced: the high watermark of a partition went up, or the partition was lost.
+	// fetchAdvanced: the high watermark of a partition went up, or the partition was lost or is led.
 	fetchAdvanced struct{ id meta.Partition }
 	// fetchTick: time has passed.
 	fetchTick struct{ now time.Time }
@@ -175,6 +181,9 @@ func (f *fetcher) Step(event fetchEvent) time.Time {
 func (f *fetcher) ready(call *fetchCall) (bool, *Error) {
 	total := 0
 	for _, t := range call.partitions {
+		if f.view.isComing(t.id) {
+			return false, nil
+		}
 		n, err := f.view.available(t, call.minBytes-total)
 		if err != nil {
 			return false, err
@@ -192,7 +201,11 @@ func (f *fetcher) answer(call *fetchCall, err *Error) {
 	left := call.maxBytes
 	plan := fetchPlan{partitions: make([]partitionPlan, 0, len(call.partitions))}
 	for _, t := range call.partitions {
-		p := f.view.plan(t, left)
+		p, err := f.view.plan(t, left)
+		if err != nil {
+			call.reply <- fetchPlan{err: err}
+			return
+		}
 		for _, b := range p.tail {
 			left -= b.size
 		}

@@ -20,12 +20,17 @@ func (s shelf) available(t fetchTarget, _ int) (int, *Error) {
 	return n, nil
 }
 
-func (s shelf) plan(t fetchTarget, maxBytes int) partitionPlan {
+func (s shelf) isComing(id meta.Partition) bool { return s[id] < 0 }
+
+func (s shelf) plan(t fetchTarget, maxBytes int) (partitionPlan, *Error) {
+	if s[t.id] < 0 {
+		return partitionPlan{}, Errorf(ReasonNotLeader, "not here yet")
+	}
 	p := partitionPlan{fetchTarget: t}
 	if n := s[t.id]; n > 0 && maxBytes > 0 {
 		p.tail = []plannedBatch{{size: n}}
 	}
-	return p
+	return p, nil
 }
 
 func TestFetcher(t *testing.T) {

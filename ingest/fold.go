@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tidemark-io/tidemark/meta"
+	"github.com/tidemark-io/tidemark/proof/failpoint"
 	"github.com/tidemark-io/tidemark/tier"
 )
 
@@ -88,6 +89,7 @@ func (i *incarnation) foldOnce(ctx context.Context) (bool, error) {
 	var revision meta.Revision
 	select {
 	case revision = <-job.committed:
+		failpoint.Here(failpoint.FoldAfterCommit)
 	case <-ctx.Done():
 		return false, nil
 	}
@@ -112,6 +114,7 @@ func (i *incarnation) fold(ctx context.Context, number meta.Seq, inputs []*meta.
 	if len(object.Index.Entries) == 0 {
 		return nil, nil //nolint:nilnil // see above
 	}
+	failpoint.Here(failpoint.FoldBeforePut)
 	return i.uploader.put(ctx, number, object, len(object.Index.Entries), func(err error) {
 		i.node.deps.Logger.Debug("store a merged object", "cause", err)
 	})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/tidemark-io/tidemark/clock"
 	"github.com/tidemark-io/tidemark/ingest/wal"
 	"github.com/tidemark-io/tidemark/meta"
+	"github.com/tidemark-io/tidemark/proof/failpoint"
 )
 
 // commitAttempt bounds one sending of a transaction; after it the outcome is in doubt and the same is sent again.
@@ -42,11 +44,15 @@ type incarnation struct {
 
 	wakeAt  time.Time // the loop's
 	commits int       // the loop's
+	// drained is closed when everything is committed that was taken, and the node takes nothing more.
 	drained chan struct{}
+	// handedOver, the loop's, is nil until the node is to stop, and closed when it has let go besides what others can lead.
+	handedOver chan struct{}
 
-	trimTo  atomic.Uint64
-	trimDue chan struct{}
-	foldDue chan struct{}
+	trimTo   atomic.Uint64
+	trimDue  chan struct{}
+	foldDue  chan struct{}
+	placeDue chan struct{} // the index has moved on
 	// unreadable objects are left out of folds; the folder's.
 	unreadable map[string]bool
 	full       bool // the node has tier.MaxRecords; the folder's
@@ -92,6 +98,9 @@ func (i *incarnation) run() error {
 		if i.core.draining && i.core.drained() {
 			closeOnce(i.drained)
 		}
+		if i.handedOver != nil && i.core.handedOver() {
+			closeOnce(i.handedOver)
+		}
 		if !i.wakeAt.IsZero() && (armed.IsZero() || i.wakeAt.Before(armed)) {
 			armed = i.wakeAt
 			timer.Reset(armed.Sub(now))
@@ -125,6 +134,9 @@ func (i *incarnation) finish() error {
 		event(now)
 	}
 	closeOnce(i.drained)
+	if i.handedOver != nil {
+		closeOnce(i.handedOver)
+	}
 	i.work.Wait()
 	i.follower.Close()
 	if err := i.log.Close(); err != nil && !errors.Is(cause, wal.ErrFailed) {
@@ -150,22 +162,46 @@ func (i *incarnation) start() {
 	i.spawn(i.runTrimmer)
 	i.spawn(i.runFolder)
 	i.spawn(i.runSweeper)
-	i.post(func(now time.Time) { i.core.tick(now) })
+	i.spawn(i.runController)
+	i.post(func(now time.Time) { i.core.begin(now) })
 }
 
 func (i *incarnation) spawn(work func(context.Context)) {
 	i.work.Go(func() { work(i.ctx) })
 }
 
-// drain flushes what is there, as long as ctx allows.
-func (i *incarnation) drain(ctx context.Context) {
-	if !i.post(func(now time.Time) { i.core.drain(now) }) {
+// drain flushes what is there and lets go what others can lead: both as long as ctx allows, and the latter as long as patience does.
+func (i *incarnation) drain(ctx, patience context.Context) {
+	handedOver := make(chan struct{})
+	if !i.post(func(now time.Time) {
+		i.handedOver = handedOver
+		i.core.drain(now)
+	}) {
 		return
+	}
+	select {
+	case <-handedOver:
+	case <-patience.Done():
 	}
 	select {
 	case <-i.drained:
 	case <-ctx.Done():
 	}
+}
+
+// announceStop tells the cluster that the node is about to stop, and returns when the index shows it: the core then knows whether
+// anybody could take over. When etcd is away nobody is told, and nothing can be handed over.
+func (i *incarnation) announceStop(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, announcePatience)
+	defer cancel()
+	if err := i.node.deps.Meta.Stopping(ctx, i.registration); err != nil {
+		return err
+	}
+	revision, err := i.node.deps.Meta.Revision(ctx)
+	if err != nil {
+		return err
+	}
+	return i.follower.WaitFor(ctx, revision)
 }
 
 // fail ends the incarnation from outside the loop.
@@ -193,10 +229,12 @@ func (i *incarnation) runTrimmer(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
+		failpoint.Here(failpoint.LogBeforeTrim)
 		if err := i.log.Trim(wal.LSN(i.trimTo.Load())); err != nil {
 			i.fail(fmt.Errorf("trim the log on disk: %w", err))
 			return
 		}
+		failpoint.Here(failpoint.LogAfterTrim)
 	}
 }
 
@@ -225,7 +263,15 @@ func (i *incarnation) sendCommit(txn *meta.Txn) {
 		attempt, cancel := context.WithTimeout(ctx, commitAttempt)
 		defer cancel()
 		attempt, span := i.node.deps.Telemetry.Span(attempt, "tidemark.commit")
+		failpoint.Here(failpoint.CommitBeforeSend)
+		if releases(i.node.deps.Meta.Keys(), i.node.config.Node, sent) {
+			failpoint.Here(failpoint.ReleaseBeforeSend)
+		}
 		result, err := i.node.deps.Meta.KV().Txn(attempt, sent)
+		failpoint.Here(failpoint.CommitAfterAnswer)
+		if releases(i.node.deps.Meta.Keys(), i.node.config.Node, sent) {
+			failpoint.Here(failpoint.ReleaseAfterAnswer)
+		}
 		EndSpan(span, err)
 		if ctx.Err() != nil {
 			return
@@ -236,8 +282,16 @@ func (i *incarnation) sendCommit(txn *meta.Txn) {
 			return
 		}
 		i.node.deps.Telemetry.Committed(ctx, outcomeName(result.Succeeded), i.clock().Now().Sub(began))
-		i.post(func(now time.Time) { i.core.commitAnswered(result, now) })
+		i.post(func(now time.Time) {
+			failpoint.Here(failpoint.BeforeAck)
+			i.core.commitAnswered(result, now)
+		})
 	})
+}
+
+// releases tells whether a transaction lets partitions go.
+func releases(k meta.Keys, node meta.NodeID, txn meta.Txn) bool {
+	return slices.ContainsFunc(txn.Then, func(op meta.Op) bool { return op.Key == k.Release(node) })
 }
 
 func outcomeName(succeeded bool) string {
@@ -282,6 +336,18 @@ func (i *incarnation) committed() {
 }
 
 func (i *incarnation) changed() { i.node.notifyChanged() }
+
+func (i *incarnation) letGo(partitions int, since time.Time) {
+	took := i.clock().Now().Sub(since)
+	i.node.deps.Telemetry.LetGo(i.ctx, partitions, took)
+	i.node.deps.Logger.Info("partitions let go", "node", i.node.config.Node, "partitions", partitions, "took", took.Round(time.Millisecond).String())
+}
+
+func (i *incarnation) tookOver(partitions int, since time.Time) {
+	took := i.clock().Now().Sub(since)
+	i.node.deps.Telemetry.TookOver(i.ctx, partitions, took)
+	i.node.deps.Logger.Info("partitions taken over", "node", i.node.config.Node, "partitions", partitions, "took", took.Round(time.Millisecond).String())
+}
 
 // troubled writes one line when something begins to hold writes back, and one when they go on.
 func (i *incarnation) troubled(cause string) {

@@ -104,8 +104,9 @@ type Node struct {
 	deps   Dependencies
 	limits record.Limits
 
-	current atomic.Pointer[incarnation]
-	closing atomic.Bool
+	current  atomic.Pointer[incarnation]
+	stopping atomic.Bool // Close was called
+	closing  atomic.Bool // nothing more is taken
 
 	mu      sync.Mutex
 	cause   error         // why there is no incarnation
@@ -154,7 +155,7 @@ func (n *Node) supervise(ctx context.Context) {
 	wait := 50 * time.Millisecond
 	for {
 		err := n.live(ctx, func() { wait = 50 * time.Millisecond })
-		if n.closing.Load() || ctx.Err() != nil {
+		if n.stopping.Load() || ctx.Err() != nil {
 			return
 		}
 		if !begins(err) {
@@ -233,7 +234,7 @@ func (n *Node) change() <-chan struct{} {
 func (n *Node) Ready() error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.closing.Load() {
+	if n.stopping.Load() {
 		return errors.New("the node is stopping")
 	}
 	return n.cause
@@ -273,14 +274,31 @@ func (n *Node) Err() error {
 	}
 }
 
-// Close takes no more requests, flushes and commits what is there as long as ctx allows, and releases the lease last. What
-// could not be flushed stays in the log on disk for the next start. Safe to call twice.
+// handOverPatience bounds how long a node that stops waits for what only helps others to lead sooner: to be known as stopping, and to
+// have let go.
+const handOverPatience = 10 * time.Second
+
+// announcePatience bounds the first part of it, in which produces are still taken: an etcd that is slower than this is of no help.
+const announcePatience = 3 * time.Second
+
+// Close hands over and stops. It tells the cluster that the node is stopping, takes nothing more, flushes and commits what is there
+// as long as ctx allows, and lets every partition go when another node can lead it, with the same commits; consumers read on until then. It
+// releases the lease last. What could not be flushed stays in the log on disk for the next start, and with it the lead of
+// what promises the disk. Safe to call twice.
 func (n *Node) Close(ctx context.Context) error {
-	if !n.closing.Swap(true) {
+	if !n.stopping.Swap(true) {
 		n.stopGauge()
+		n.setCause(errors.New("the node is stopping"))
 		if i := n.current.Load(); i != nil {
-			i.drain(ctx)
+			patience, cancel := context.WithTimeout(ctx, handOverPatience)
+			if err := i.announceStop(patience); err != nil {
+				n.deps.Logger.Info("the cluster could not be told that the node stops; its partitions move when its lease has run out", "node", n.config.Node, "cause", err)
+			}
+			n.closing.Store(true)
+			i.drain(ctx, patience)
+			cancel()
 		}
+		n.closing.Store(true)
 		n.stop()
 	}
 	select {
@@ -292,11 +310,16 @@ func (n *Node) Close(ctx context.Context) error {
 	}
 }
 
-// incarnation returns the one that serves, or why there is none.
+// serving returns the incarnation that takes requests, or why there is none.
 func (n *Node) serving() (*incarnation, *Error) {
 	if n.closing.Load() {
 		return nil, Errorf(ReasonShuttingDown, "the node is stopping; nothing of this request was taken")
 	}
+	return n.reading()
+}
+
+// reading returns the incarnation that is read from: also one that takes nothing more, until it ends.
+func (n *Node) reading() (*incarnation, *Error) {
 	if i := n.current.Load(); i != nil {
 		return i, nil
 	}

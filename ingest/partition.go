@@ -5,6 +5,7 @@ import (
 	"sort"
 
 	"github.com/tidemark-io/tidemark/meta"
+	"github.com/tidemark-io/tidemark/proof/mutant"
 	"github.com/tidemark-io/tidemark/record"
 )
 
@@ -31,6 +32,8 @@ type partition struct {
 	// replayedTo is the end of what this incarnation took back from the log on disk. Below it may lie records that an earlier one
 	// acknowledged on disk, also when the topic is an object topic by now and the high watermark has not come back to them yet.
 	replayedTo int64
+	// going: the partition is to be let go and takes nothing more.
+	going bool
 
 	producers map[int64]*producer
 
@@ -38,6 +41,10 @@ type partition struct {
 	leaderWaiters []waiter
 	allWaiters    []waiter
 }
+
+// maxUnflushedOffsets is how many offsets of a partition may be given and not committed. When a disk is given up, its log goes on as
+// far above the committed end, and so above every offset that anybody can have been told.
+const maxUnflushedOffsets = meta.LostGap
 
 // waiter is a produce that has its offsets and waits for its answer.
 type waiter struct {
@@ -65,6 +72,8 @@ type (
 		durability   meta.Durability
 		messageBytes int
 	}
+	// leaves: the partition is to be let go, or no more.
+	leaves struct{ going bool }
 	// leadershipLost: the node leads the partition no more; everyone who waits is told cause.
 	leadershipLost struct{ cause *Error }
 )
@@ -75,6 +84,7 @@ func (logWritten) isPartitionEvent()     {}
 func (logSynced) isPartitionEvent()      {}
 func (committedTo) isPartitionEvent()    {}
 func (configured) isPartitionEvent()     {}
+func (leaves) isPartitionEvent()         {}
 func (leadershipLost) isPartitionEvent() {}
 
 // partitionEffects is what the node must do after a step. Reused between steps: reset it first.
@@ -129,6 +139,8 @@ func (p *partition) Step(event partitionEvent, out *partitionEffects) error {
 		p.durability, p.messageBytes = e.durability, e.messageBytes
 		p.answerLeaderWaiters(out)
 		p.advance(out)
+	case leaves:
+		p.going = e.going
 	case leadershipLost:
 		p.lose(e.cause, out)
 	default:
@@ -151,14 +163,25 @@ func (p *partition) produce(call *produceCall, out *partitionEffects) {
 			return
 		}
 		verdict, first, err := checkSequence(p.producers[b.ProducerID()], b)
-		if err != nil {
+		switch {
+		case err != nil && p.going: // the one before it may have been refused just for that, and it comes again with this one
+			refuse(movingAway(p.topic, p.id.Partition))
+			return
+		case err != nil:
 			refuse(err)
 			return
-		}
-		if verdict == sequenceDuplicate {
+		case verdict == sequenceDuplicate:
 			p.wait(waiter{call: call, base: first.base, next: first.next, duplicate: true}, out)
 			return
 		}
+	}
+	if p.going {
+		refuse(movingAway(p.topic, p.id.Partition))
+		return
+	}
+	if p.end+int64(b.Count())-p.committed > maxUnflushedOffsets {
+		refuse(backPressure("the partition has as many offsets as may wait for the object store"))
+		return
 	}
 	base := p.end
 	b.Stamp(base, p.epoch)
@@ -180,7 +203,7 @@ func (p *partition) produce(call *produceCall, out *partitionEffects) {
 
 // wait answers a retry as its first attempt was answered: at once when the high watermark has passed it, else with it.
 func (p *partition) wait(w waiter, out *partitionEffects) {
-	if w.next <= p.hwm {
+	if w.next <= p.hwm || mutant.On(mutant.A8) {
 		out.answers = append(out.answers, p.answer(w))
 		return
 	}

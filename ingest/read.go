@@ -52,7 +52,7 @@ func (n *Node) fetch(ctx context.Context, r FetchRequest, began time.Time) ([]Pa
 	}
 	r.MinBytes = min(max(r.MinBytes, 1), r.MaxBytes)
 	for attempt := 1; ; attempt++ {
-		i, refused := n.serving()
+		i, refused := n.reading()
 		if refused != nil {
 			return nil, refused
 		}
@@ -136,12 +136,13 @@ func (i *incarnation) readPlan(ctx context.Context, plan fetchPlan, maxBytes int
 	for _, p := range plan.partitions {
 		got := PartitionBatches{Partition: p.id.Partition, NextOffset: p.offset, HighWatermark: p.hwm, LogStartOffset: p.start}
 		var err error
-		if p.fromTier {
-			if left > 0 {
-				err = i.readTier(ctx, p, left, &got)
-			}
-		} else {
+		switch {
+		case p.lost.To > 0:
+			got.Lost, got.NextOffset = []meta.OffsetRange{p.lost}, p.lost.To
+		case !p.fromTier:
 			err = i.readTail(ctx, p, &got)
+		case left > 0:
+			err = i.readTier(ctx, p, left, &got)
 		}
 		if err != nil {
 			return nil, err
@@ -177,7 +178,7 @@ func (i *incarnation) readTier(ctx context.Context, p partitionPlan, maxBytes in
 	for offset, size := p.offset, 0; offset < p.hwm && size < maxBytes; {
 		b, ok := i.follower.Lookup(p.id, offset)
 		if !ok {
-			break // the tail goes on from here
+			break // the tail goes on from here, or offsets that were lost
 		}
 		blocks = append(blocks, b)
 		size += int(b.Length)
@@ -250,7 +251,7 @@ func window(block []byte, offset int64, maxBytes int) (kept []byte, next int64, 
 // OffsetForTime returns the offset of the first record at or after a timestamp (ms since the Unix epoch, as producers set
 // it), and the high watermark when there is none.
 func (n *Node) OffsetForTime(ctx context.Context, topicName string, partition int32, timestampMs int64) (int64, error) {
-	i, refused := n.serving()
+	i, refused := n.reading()
 	if refused != nil {
 		return 0, refused
 	}

@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -36,9 +37,105 @@ func (s *sim) stepTakeAway() bool {
 	return true
 }
 
+// stepAsk asks the node to let a partition go, whatever its durability.
+func (s *sim) stepAsk() bool {
+	assigned := s.assigned()
+	if len(assigned) == 0 {
+		return false
+	}
+	asked := make(map[meta.Partition]meta.Epoch)
+	for p, e := range s.truth.asked {
+		if assigned[p] == e {
+			asked[p] = e
+		}
+	}
+	list := sortedPartitions(assigned)
+	p := list[s.random.IntN(len(list))]
+	asked[p] = assigned[p]
+	s.notef("etcd: the node is asked to let %s go at epoch %d", name(p), assigned[p])
+	s.etcd.put(s.etcd.keys.Prefix()+simMoves, appendSimEpochs([]byte{1}, asked))
+	s.changed()
+	return true
+}
+
+// stepWithdraw takes back what was asked for: it may have happened.
+func (s *sim) stepWithdraw() bool {
+	if len(s.truth.asked) == 0 {
+		return false
+	}
+	s.notef("etcd: what the node was asked for is taken back")
+	s.etcd.apply(meta.Txn{Then: []meta.Op{meta.DeleteOp(s.etcd.keys.Prefix() + simMoves)}})
+	s.changed()
+	return true
+}
+
+// stepMove moves what the node has let go at the epoch at which it has it: to the other node, or back at the next one.
+func (s *sim) stepMove() bool {
+	assigned := s.assigned()
+	var to []string
+	for _, p := range sortedPartitions(s.truth.released) {
+		if assigned[p] != s.truth.released[p] {
+			continue
+		}
+		s.epochs[p]++
+		if s.chance(20) && !s.truth.stopping {
+			assigned[p] = s.epochs[p]
+			to = append(to, name(p)+" back")
+			continue
+		}
+		delete(assigned, p)
+		s.elsewhere[p] = s.epochs[p]
+		to = append(to, name(p)+" away")
+	}
+	if len(to) == 0 {
+		return false
+	}
+	s.moves++
+	s.notef("etcd: moved: %v", to)
+	s.assign(assigned)
+	return true
+}
+
+// stepStop says that the node stops.
+func (s *sim) stepStop() bool {
+	l := s.life
+	if l == nil || l.ended != nil || s.truth.stopping || s.truth.alive != l.incarnation.String() || s.chance(60) {
+		return false
+	}
+	s.notef("etcd: the node stops")
+	s.etcd.put(s.etcd.keys.Prefix()+simStopping, []byte("1"))
+	s.changed()
+	return true
+}
+
+// stepGoOnStopping has a node that stops take nothing more, and end when it has let everything go.
+func (s *sim) stepGoOnStopping() bool {
+	l := s.life
+	switch {
+	case l == nil || l.ended != nil || !l.index.stopping:
+		return false
+	case !l.core.draining:
+		s.notef("the node takes nothing more")
+		l.core.drain(s.now)
+	case l.core.handedOver():
+		if s.truth.alive == l.incarnation.String() {
+			for p, e := range s.assigned() {
+				if s.truth.assigned.Revision <= l.index.revision && s.truth.released[p] != e {
+					s.failf("%s is still led when the node stops", name(p))
+				}
+			}
+		}
+		s.stops++
+		l.core.end(errors.New("it stops"))
+	default:
+		return false
+	}
+	return true
+}
+
 func (s *sim) stepGiveBack() bool {
 	list := sortedPartitions(s.elsewhere)
-	if len(list) == 0 {
+	if len(list) == 0 || s.truth.stopping {
 		return false
 	}
 	p := list[s.random.IntN(len(list))]
@@ -129,7 +226,7 @@ func (s *sim) stepDeleteTopic() bool {
 	return true
 }
 
-// stepAlterTopic changes the durability of the second topic, whose partition never moves.
+// stepAlterTopic changes the durability of the second topic.
 func (s *sim) stepAlterTopic() bool {
 	t := &s.topics[1]
 	if s.chance(50) {

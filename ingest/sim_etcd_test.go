@@ -79,6 +79,12 @@ func (e *simEtcd) put(key string, value []byte) meta.Revision {
 	return e.apply(meta.Txn{Then: []meta.Op{meta.PutOp(key, value)}}).Revision
 }
 
+// Keys below the prefix whose names and values are the world's own.
+const (
+	simMoves    = "moves" // epochs, as in a release
+	simStopping = "stopping"
+)
+
 // simHead and simNode are values as package meta writes them.
 type simHead struct {
 	Version     int    `json:"v"`
@@ -106,6 +112,11 @@ func decodeSimHead(p []byte) simHead {
 
 // encodeSimAssignment writes an assignment as docs/formats/etcd.md draws it, a run a partition.
 func encodeSimAssignment(disk string, epochs map[meta.Partition]meta.Epoch) []byte {
+	out := binary.AppendUvarint([]byte{1}, uint64(len(disk)))
+	return appendSimEpochs(append(out, disk...), epochs)
+}
+
+func appendSimEpochs(out []byte, epochs map[meta.Partition]meta.Epoch) []byte {
 	byTopic := make(map[meta.TopicID][]meta.Partition)
 	var topics []meta.TopicID
 	for _, p := range sortedPartitions(epochs) {
@@ -114,8 +125,6 @@ func encodeSimAssignment(disk string, epochs map[meta.Partition]meta.Epoch) []by
 		}
 		byTopic[p.Topic] = append(byTopic[p.Topic], p)
 	}
-	out := binary.AppendUvarint([]byte{1}, uint64(len(disk)))
-	out = append(out, disk...)
 	out = binary.AppendUvarint(out, uint64(len(topics)))
 	for _, id := range topics {
 		out = append(out, id[:]...)
@@ -124,6 +133,28 @@ func encodeSimAssignment(disk string, epochs map[meta.Partition]meta.Epoch) []by
 			out = binary.AppendUvarint(out, uint64(p.Partition))
 			out = binary.AppendUvarint(out, 1)
 			out = binary.AppendUvarint(out, uint64(epochs[p]))
+		}
+	}
+	return out
+}
+
+// decodeSimEpochs reads what a release holds: a version, then runs of partitions by topic.
+func decodeSimEpochs(p []byte) map[meta.Partition]meta.Epoch {
+	p = p[1:]
+	next := func() uint64 {
+		v, n := binary.Uvarint(p)
+		p = p[n:]
+		return v
+	}
+	out := make(map[meta.Partition]meta.Epoch)
+	for range next() {
+		var id meta.TopicID
+		p = p[copy(id[:], p):]
+		for range next() {
+			first, count, epoch := next(), next(), next()
+			for n := range count {
+				out[meta.Partition{Topic: id, Partition: int32(first + n)}] = meta.Epoch(epoch)
+			}
 		}
 	}
 	return out
@@ -140,10 +171,21 @@ type simIndex struct {
 	topicsRev   meta.Revision
 	assignments map[meta.Revision]meta.Assignment // of the node, by the revision that wrote them; the world fills it
 	assigned    *meta.Assignment
+	released    map[meta.Partition]meta.Epoch
+	asked       map[meta.Partition]meta.Epoch // to be let go
+	stopping    bool
+	letGoRev    meta.Revision
+	story       simStory
 	alive       string // incarnation in nodes/<id>
 	head        simHead
 	records     map[string]*meta.L0Record
 	logs        map[meta.Partition]*simLog
+}
+
+// simStory is what a story says of the log; no step of the world brings it about.
+type simStory struct {
+	lost  map[meta.Partition][]meta.OffsetRange
+	holes map[meta.Partition]error
 }
 
 type simLog struct {
@@ -211,6 +253,15 @@ func (x *simIndex) take(key string, kv meta.KeyValue, put bool) bool {
 			a := x.assignments[kv.Mod]
 			x.assigned = &a
 		}
+	case key == x.etcd.keys.Release(x.node):
+		x.released = decodeSimEpochs(kv.Value)
+	case rest == simMoves:
+		x.asked, x.letGoRev = nil, x.etcd.changes[x.revision].revision
+		if put {
+			x.asked = decodeSimEpochs(kv.Value)
+		}
+	case rest == simStopping:
+		x.stopping, x.letGoRev = put, x.etcd.changes[x.revision].revision
 	case key == x.etcd.keys.Node(x.node):
 		x.alive = string(kv.Value)
 	case key == x.etcd.keys.Head(x.node):
@@ -304,7 +355,19 @@ func (x *simIndex) Revision() meta.Revision       { return x.revision }
 func (x *simIndex) TopicsRevision() meta.Revision { return x.topicsRev }
 func (x *simIndex) Start(meta.Partition) int64    { return 0 }
 
-func (x *simIndex) Released(meta.NodeID, meta.Partition, meta.Epoch) bool { return false }
+func (x *simIndex) Lost(p meta.Partition) []meta.OffsetRange { return x.story.lost[p] }
+
+func (x *simIndex) Released(_ meta.NodeID, p meta.Partition, epoch meta.Epoch) bool {
+	return x.released[p] == epoch
+}
+
+func (x *simIndex) ReleasedBy(meta.NodeID) map[meta.Partition]meta.Epoch { return x.released }
+
+func (x *simIndex) LetGo(_ meta.NodeID, p meta.Partition, epoch meta.Epoch) bool {
+	return x.stopping || x.asked[p] == epoch
+}
+
+func (x *simIndex) LetGoRevision() meta.Revision { return x.letGoRev }
 
 func (x *simIndex) TopicByID(id meta.TopicID) (meta.Topic, bool) {
 	t, ok := x.topics[id]
@@ -319,13 +382,20 @@ func (x *simIndex) Assignment(meta.NodeID) (meta.Assignment, bool) {
 }
 
 func (x *simIndex) End(p meta.Partition) int64 {
+	end := int64(0)
 	if l := x.logs[p]; l != nil {
-		return l.end
+		end = l.end
 	}
-	return 0
+	for _, r := range x.story.lost[p] {
+		end = max(end, r.To)
+	}
+	return end
 }
 
 func (x *simIndex) Hole(p meta.Partition) error {
+	if err := x.story.holes[p]; err != nil {
+		return err
+	}
 	if l := x.logs[p]; l != nil {
 		return l.hole
 	}

@@ -40,6 +40,11 @@ var simSteps = []simStep{
 	{name: "sweep", weight: 2, run: (*sim).stepSweep},
 	{name: "lease", weight: 4, run: (*sim).stepLease},
 	{name: "take away", weight: 3, run: (*sim).stepTakeAway, rude: true},
+	{name: "ask", weight: 3, run: (*sim).stepAsk, rude: true},
+	{name: "withdraw", weight: 1, run: (*sim).stepWithdraw, rude: true},
+	{name: "move", weight: 5, run: (*sim).stepMove},
+	{name: "stop", weight: 1, run: (*sim).stepStop, rude: true},
+	{name: "go on stopping", weight: 6, run: (*sim).stepGoOnStopping},
 	{name: "other commits", weight: 3, run: (*sim).stepOtherCommits},
 	{name: "give back", weight: 4, run: (*sim).stepGiveBack},
 	{name: "expire", weight: 1, run: (*sim).stepExpire, rude: true},
@@ -438,7 +443,7 @@ func (s *sim) stepExpire() bool {
 	if _, ok := s.etcd.now[key]; !ok || s.chance(60) {
 		return false
 	}
-	s.etcd.apply(meta.Txn{Then: []meta.Op{meta.DeleteOp(key)}})
+	s.etcd.apply(meta.Txn{Then: []meta.Op{meta.DeleteOp(key), meta.DeleteOp(s.etcd.keys.Prefix() + simStopping)}})
 	s.notef("etcd: the lease expires")
 	s.changed()
 	s.truth.alive = ""
@@ -502,7 +507,7 @@ func (s *sim) register() {
 		s.failf("a commit said that the log is durable to %d, and it ends at %d", next.WAL, s.disk.end)
 	}
 	result := s.etcd.apply(meta.Txn{Then: []meta.Op{
-		meta.PutOp(node, []byte(r.incarnation.String())), meta.PutOp(head, next.encode()),
+		meta.PutOp(node, []byte(r.incarnation.String())), meta.PutOp(head, next.encode()), meta.DeleteOp(s.etcd.keys.Prefix() + simStopping),
 	}})
 	r.nodeRev, r.headRev, r.revison = result.Revision, result.Revision, result.Revision
 	s.registered = r
@@ -515,6 +520,7 @@ func (s *sim) lead() {
 	r := s.registered
 	s.registered = nil
 	l := &simLife{sim: s, incarnation: r.incarnation, index: newSimIndex(s.etcd, simNode, s.assignments)}
+	l.index.story = s.story
 	atLeast := max(r.revison, s.etcd.now[s.etcd.keys.Assign(simNode)].Mod)
 	l.index.advance(atLeast + s.random.Int64N(s.etcd.revision-atLeast+1))
 	s.disk.synced = s.disk.end // recovery
@@ -537,5 +543,5 @@ func (s *sim) lead() {
 		// What was readable from the disk when the topic was changed to object is readable again when it is committed.
 		s.hwm[m.id] = min(s.hwm[m.id], m.hwm)
 	}
-	l.core.tick(s.now)
+	l.core.begin(s.now)
 }

@@ -43,6 +43,7 @@ type sim struct {
 	otherSeq    meta.Seq
 
 	otherAnswers bool // the other node is answering
+	story        simStory
 
 	life         *simLife // nil while the node is down
 	registered   *simRegistration
@@ -68,6 +69,8 @@ type sim struct {
 	folds     int
 	restarts  int
 	moves     int
+	handed    int // partitions that the node let go
+	stops     int // in good order
 }
 
 // simStore is the object store: what is put is there.
@@ -206,10 +209,16 @@ func (l *simLife) wake(at time.Time) {
 	}
 }
 
-func (l *simLife) committed()      {}
-func (l *simLife) changed()        {}
-func (l *simLife) troubled(string) {}
-func (l *simLife) end(cause error) { l.ended = cause }
+func (l *simLife) letGo(n int, _ time.Time) {
+	l.sim.handed += n
+	l.sim.notef("%d partitions are let go", n)
+}
+
+func (l *simLife) committed()              {}
+func (l *simLife) changed()                {}
+func (l *simLife) tookOver(int, time.Time) {}
+func (l *simLife) troubled(string)         {}
+func (l *simLife) end(cause error)         { l.ended = cause }
 
 func newSim(seed uint64) *sim {
 	s := &sim{
@@ -398,6 +407,9 @@ func (s *sim) watchMarks() {
 		if assigned[p] != m.epoch {
 			continue
 		}
+		if s.truth.released[p] == m.epoch && !m.going {
+			s.failf("%s was let go at epoch %d, and takes records at it", name(p), m.epoch)
+		}
 		if m.hwm > m.end || m.committed > m.end {
 			s.failf("%s: hwm %d, committed %d, end %d", name(p), m.hwm, m.committed, m.end)
 		}
@@ -417,8 +429,8 @@ func (s *sim) watchMarks() {
 func (s *sim) wasDisk(p meta.Partition) bool { return p.Topic == s.topics[1].ID }
 
 func (s *sim) String() string {
-	return fmt.Sprintf("%s\n%d acks, %d retries, %d reads, %d folds, %d restarts, %d moves, revision %d",
-		strings.Join(s.trace, "\n"), s.acks, s.retries, s.reads, s.folds, s.restarts, s.moves, s.etcd.revision)
+	return fmt.Sprintf("%s\n%d acks, %d retries, %d reads, %d folds, %d restarts, %d moves, %d let go, %d stops, revision %d",
+		strings.Join(s.trace, "\n"), s.acks, s.retries, s.reads, s.folds, s.restarts, s.moves, s.handed, s.stops, s.etcd.revision)
 }
 
 // without removes the i-th of a list.

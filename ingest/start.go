@@ -11,6 +11,7 @@ import (
 
 	"github.com/tidemark-io/tidemark/ingest/wal"
 	"github.com/tidemark-io/tidemark/meta"
+	"github.com/tidemark-io/tidemark/proof/failpoint"
 	"github.com/tidemark-io/tidemark/record"
 	"github.com/tidemark-io/tidemark/tier"
 )
@@ -46,6 +47,7 @@ func (n *Node) begin(ctx context.Context) (*incarnation, error) {
 	if err != nil {
 		return nil, fmt.Errorf("register node %s: %w", n.config.Node, err)
 	}
+	failpoint.Here(failpoint.StartAfterRegister)
 	i := &incarnation{
 		node: n, id: id, registration: registration, began: began, ready: make(chan struct{}, 1), drained: make(chan struct{}),
 		trimDue: make(chan struct{}, 1), foldDue: make(chan struct{}, 1), placeDue: make(chan struct{}, 1), unreadable: make(map[string]bool),
@@ -150,6 +152,7 @@ func (i *incarnation) open(ctx context.Context, began time.Time) error {
 	if err != nil {
 		return fmt.Errorf("open the log on disk: %w", err)
 	}
+	failpoint.Here(failpoint.StartAfterRecovery)
 	if r := i.log.Recovery(); r.TornBytes > 0 {
 		n.deps.Logger.Warn("the log on disk had a torn tail, as after a crash; nothing that was acknowledged on disk is in it",
 			"file", r.TornFile, "bytes", r.TornBytes)

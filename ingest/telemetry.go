@@ -50,6 +50,11 @@ type Telemetry struct {
 	commitDuration metric.Float64Histogram
 	commitDoubts   metric.Int64Counter
 
+	partitionsLetGo    metric.Int64Counter
+	letGoDuration      metric.Float64Histogram
+	partitionsTookOver metric.Int64Counter
+	takeoverDuration   metric.Float64Histogram
+
 	fetchBytes    metric.Int64Counter
 	fetchRequests metric.Int64Counter
 	fetchDuration metric.Float64Histogram
@@ -126,6 +131,11 @@ func NewTelemetry(meters metric.MeterProvider, tracers trace.TracerProvider) (*T
 		commits:        b.counter("tidemark.commit.decisions", "{commit}", "Commits decided, by outcome."),
 		commitDuration: b.seconds("tidemark.commit.duration", "From sending a commit to knowing its outcome."),
 		commitDoubts:   b.counter("tidemark.commit.doubts", "{attempt}", "Attempts of a commit whose outcome was not known and that were sent again."),
+
+		partitionsLetGo:    b.counter("tidemark.partitions.released", "{partition}", "Partitions let go for another node."),
+		letGoDuration:      b.seconds("tidemark.release.duration", "From taking nothing more for partitions to having let them go."),
+		partitionsTookOver: b.counter("tidemark.partitions.taken", "{partition}", "Partitions led that another node, or this one in an earlier epoch, led before."),
+		takeoverDuration:   b.seconds("tidemark.takeover.duration", "From hearing of an assignment to leading what it gives."),
 
 		fetchBytes:    b.counter("tidemark.fetch.bytes", "By", "Bytes of batches given to consumers, by where they came from."),
 		fetchRequests: b.counter("tidemark.fetch.requests", "{request}", "Fetches answered."),
@@ -219,6 +229,18 @@ func (t *Telemetry) Committed(ctx context.Context, outcome string, took time.Dur
 
 // CommitInDoubt counts one attempt with an unknown outcome.
 func (t *Telemetry) CommitInDoubt(ctx context.Context) { t.commitDoubts.Add(ctx, 1) }
+
+// LetGo counts partitions that were let go together.
+func (t *Telemetry) LetGo(ctx context.Context, partitions int, took time.Duration) {
+	t.partitionsLetGo.Add(ctx, int64(partitions))
+	t.letGoDuration.Record(ctx, took.Seconds())
+}
+
+// TookOver counts partitions whose lead was taken over together.
+func (t *Telemetry) TookOver(ctx context.Context, partitions int, took time.Duration) {
+	t.partitionsTookOver.Add(ctx, int64(partitions))
+	t.takeoverDuration.Record(ctx, took.Seconds())
+}
 
 // FetchedFrom counts bytes given to a consumer.
 func (t *Telemetry) FetchedFrom(ctx context.Context, source FetchSource, bytes int) {

@@ -9,6 +9,8 @@ import (
 	"github.com/tidemark-io/tidemark/clock"
 	"github.com/tidemark-io/tidemark/ingest/wal"
 	"github.com/tidemark-io/tidemark/meta"
+	"github.com/tidemark-io/tidemark/proof/failpoint"
+	"github.com/tidemark-io/tidemark/proof/mutant"
 	"github.com/tidemark-io/tidemark/record"
 	"github.com/tidemark-io/tidemark/tier"
 )
@@ -48,8 +50,10 @@ func (u *uploader) put(ctx context.Context, number meta.Seq, object *tier.L0Obje
 	began := u.clock.Now()
 	wait := 50 * time.Millisecond
 	for {
+		failpoint.Here(failpoint.StoreBeforePut)
 		err := u.store.Put(ctx, name, object.Body)
-		if err == nil {
+		if err == nil || mutant.On(mutant.K3) {
+			failpoint.Here(failpoint.StoreAfterPut)
 			EndSpan(span, nil)
 			u.telemetry.Flushed(ctx, batches, object.Size, u.clock.Now().Sub(began))
 			return &meta.L0Record{

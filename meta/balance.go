@@ -268,7 +268,8 @@ func (b *seating) move(from NodeID, to *seat, moves []dueMove) PlacementStep {
 		return PlacementStep{Controls: true}
 	}
 	step := PlacementStep{Controls: true, Moves: n, What: "taken over from " + string(from), To: string(to.node), Txn: Txn{
-		If: v.placementGuards(from, to.node),
+		// A node that has begun to stop since this was planned would take what it will not lead.
+		If: append(v.placementGuards(from, to.node), IfMod(v.keys.Drain(to.node), v.drainRevs[to.node])),
 		Then: []Op{
 			PutOp(v.keys.Assign(to.node), value),
 			placementOp(v.keys, v.placementCount),

@@ -139,7 +139,9 @@ func (v *Index) applyPlain(rest string, e Event) (err error) {
 		node := NodeID(strings.TrimPrefix(rest, dirDrain))
 		v.placeRev, v.letGoRev = max(v.placeRev, e.KV.Mod), max(v.letGoRev, e.KV.Mod)
 		delete(v.drains, node)
+		delete(v.drainRevs, node)
 		if put {
+			v.drainRevs[node] = e.KV.Mod
 			v.drains[node], err = decodeDrain(e.KV)
 		}
 	case strings.HasPrefix(rest, dirMoves):

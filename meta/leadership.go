@@ -24,6 +24,7 @@ type Drain struct {
 type leadership struct {
 	leaders    map[Partition]Leadership
 	drains     map[NodeID]Drain
+	drainRevs  map[NodeID]Revision
 	asked      map[NodeID]map[Partition]Epoch
 	registered map[NodeID]Revision // mod revisions of nodes/<id>
 	headRevs   map[NodeID]Revision // of heads/<id>
@@ -44,7 +45,7 @@ type controllerState struct {
 
 func newLeadership() leadership {
 	return leadership{
-		leaders: make(map[Partition]Leadership), drains: make(map[NodeID]Drain), asked: make(map[NodeID]map[Partition]Epoch),
+		leaders: make(map[Partition]Leadership), drains: make(map[NodeID]Drain), drainRevs: make(map[NodeID]Revision), asked: make(map[NodeID]map[Partition]Epoch),
 		registered: make(map[NodeID]Revision), headRevs: make(map[NodeID]Revision),
 		manifestRevs: make(map[Partition]Revision),
 	}

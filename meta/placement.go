@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/tidemark-io/tidemark/proof/failpoint"
 )
 
 // Place brings the assignment of partitions to what it should be, if the caller's node is the controller or can become it, and returns
@@ -23,7 +25,9 @@ func (c *Client) Place(ctx context.Context, f *Follower, reg Registration, balan
 		if len(step.Txn.Then) == 0 {
 			return at, step.Controls, nil
 		}
+		failpoint.Here(failpoint.AssignBeforeSend)
 		result, err := c.kv.Txn(ctx, step.Txn)
+		failpoint.Here(failpoint.AssignAfterAnswer)
 		switch {
 		case err == nil:
 			wait = retryFirst
