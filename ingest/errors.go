@@ -73,7 +73,7 @@ func (r Reason) Retryable() bool {
 	case ReasonUnknownTopic, ReasonUnknownPartition, ReasonTopicExists, ReasonInvalidTopic, ReasonInvalidConfig,
 		ReasonInvalidRequest, ReasonInvalidRecord, ReasonCorruptBatch, ReasonUnknownCodec, ReasonTooLarge,
 		ReasonOffsetOutOfRange, ReasonOutOfOrderSequence, ReasonUnknownProducer, ReasonFencedProducer,
-		ReasonCorruptData, ReasonCanceled, ReasonInternal:
+		ReasonCorruptData, ReasonCanceled, ReasonInternal, ReasonUnknownNode, ReasonLastNode, ReasonNodeAlive:
 		return false
 	}
 	return false

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tidemark-io/tidemark/ingest/wal"
 	"github.com/tidemark-io/tidemark/meta"
+	"github.com/tidemark-io/tidemark/proof/mutant"
 	"github.com/tidemark-io/tidemark/record"
 	"github.com/tidemark-io/tidemark/tier"
 )
@@ -51,12 +53,20 @@ func (n *Node) fetch(ctx context.Context, r FetchRequest, began time.Time) ([]Pa
 		r.MaxBytes = GreatestFetchBytes
 	}
 	r.MinBytes = min(max(r.MinBytes, 1), r.MaxBytes)
+	confirmed := mutant.On(mutant.K4)
 	for attempt := 1; ; attempt++ {
 		i, refused := n.reading()
 		if refused != nil {
 			return nil, refused
 		}
 		plan, err := i.planFetch(ctx, r, began.Add(r.MaxWait))
+		if ReasonOf(err) == ReasonOffsetOutOfRange && !confirmed {
+			if err := n.confirmLeads(ctx, i, r); err != nil {
+				return nil, err
+			}
+			confirmed, attempt = true, 0
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -75,6 +85,41 @@ func (n *Node) fetch(ctx context.Context, r FetchRequest, began time.Time) ([]Pa
 			return nil, readError(r.Topic, err)
 		}
 	}
+}
+
+// confirmLeads asks etcd whether this node still leads what was asked for, before anybody is told that there is nothing at an offset: a
+// leader of the past does not know how far its successor has come, and a reader that believes it goes back to the start of the log.
+func (n *Node) confirmLeads(ctx context.Context, i *incarnation, r FetchRequest) error {
+	revision, err := n.deps.Meta.Revision(ctx)
+	if err != nil {
+		return metaError("find out who leads topic "+r.Topic, err)
+	}
+	if err := i.follower.WaitFor(ctx, revision); err != nil {
+		return metaError("wait for the index", err)
+	}
+	topic, ok := i.follower.Topic(r.Topic)
+	if !ok {
+		return unknownTopic(r.Topic)
+	}
+	states, err := i.states(ctx, topic)
+	if err != nil {
+		return err
+	}
+	for _, p := range r.Partitions {
+		id := meta.Partition{Topic: topic.ID, Partition: p.Partition}
+		at, led := i.follower.Leader(id)
+		here := slices.ContainsFunc(states, func(s PartitionState) bool {
+			return s.Partition == p.Partition && s.Leader != "" && s.LeaderEpoch == at.Epoch
+		})
+		if led && at.Node == n.config.Node && here {
+			continue
+		}
+		if p.Partition < 0 || p.Partition >= topic.Partitions {
+			continue // the error says so by itself
+		}
+		return Errorf(ReasonNotLeader, "node %s does not lead topic %s partition %d any more", n.config.Node, r.Topic, p.Partition).WithRetryAfter(50 * time.Millisecond)
+	}
+	return nil
 }
 
 // nextRevision waits for the index to move on, a moment. False: it does not.

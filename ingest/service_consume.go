@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -8,6 +9,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"github.com/tidemark-io/tidemark/clock"
 	"github.com/tidemark-io/tidemark/meta"
 	tidemarkv1 "github.com/tidemark-io/tidemark/proto/tidemark/v1"
 )
@@ -34,6 +36,7 @@ const (
 // consumeService is tidemark.v1.ConsumeService.
 type consumeService struct {
 	node      consumeNode
+	clock     clock.Clock
 	telemetry *Telemetry
 	closing   <-chan struct{}
 }
@@ -133,6 +136,9 @@ func batchesMessage(p PartitionBatches) *tidemarkv1.PartitionBatches {
 	out := &tidemarkv1.PartitionBatches{
 		Partition: p.Partition, NextOffset: p.NextOffset, HighWatermark: p.HighWatermark, LogStartOffset: p.LogStartOffset,
 	}
+	for _, l := range p.Lost {
+		out.Lost = append(out.Lost, &tidemarkv1.OffsetRange{From: l.From, To: l.To})
+	}
 	if len(p.Batches) == 1 {
 		out.Batches = p.Batches[0]
 	} else {
@@ -187,7 +193,7 @@ func (s *consumeService) consume(ctx context.Context, r *tidemarkv1.ConsumeReque
 			return err
 		}
 		// A topic may have been deleted and made again between two fetches; its offsets are another log's.
-		now, _, err := s.node.Topic(ctx, r.GetTopic())
+		now, err := findTopic(ctx, s.node, r.GetTopic())
 		if err != nil {
 			return err
 		}
@@ -212,12 +218,33 @@ func (s *consumeService) consume(ctx context.Context, r *tidemarkv1.ConsumeReque
 	}
 }
 
+// states finds out where a topic stands. A stream that begins or ends at the high watermark needs the leaders for that where a topic is
+// on disk, and waits for them.
+func (s *consumeService) states(ctx context.Context, r *tidemarkv1.ConsumeRequest) (meta.Topic, []PartitionState, error) {
+	_, atEnd := r.GetFrom().(*tidemarkv1.ConsumeRequest_End)
+	until := s.clock.Now().Add(leaderPatience)
+	for {
+		topic, states, err := s.node.Topic(ctx, r.GetTopic())
+		if err != nil || (!atEnd && !r.GetUntilEnd()) {
+			return topic, states, err
+		}
+		for _, p := range states {
+			if len(r.GetPartitions()) == 0 || slices.Contains(r.GetPartitions(), p.Partition) {
+				err = cmp.Or(err, knownEnd(topic, p))
+			}
+		}
+		if err == nil || s.clock.Now().Add(askAgain).After(until) || !pause(ctx, s.clock, askAgain) {
+			return topic, states, err
+		}
+	}
+}
+
 // begin resolves where the stream starts, and where it ends with until_end.
 func (s *consumeService) begin(ctx context.Context, r *tidemarkv1.ConsumeRequest) (meta.Topic, []consumePartition, error) {
 	if err := checkTopicName(r.GetTopic()); err != nil {
 		return meta.Topic{}, nil, err
 	}
-	topic, states, err := s.node.Topic(ctx, r.GetTopic())
+	topic, states, err := s.states(ctx, r)
 	if err != nil {
 		return meta.Topic{}, nil, err
 	}
@@ -256,8 +283,15 @@ func (s *consumeService) begin(ctx context.Context, r *tidemarkv1.ConsumeRequest
 			}
 			part.next = offset
 		}
-		if part.next < p.LogStartOffset || part.next > p.HighWatermark {
+		if part.next < p.LogStartOffset {
 			return meta.Topic{}, nil, offsetOutOfRange(r.GetTopic(), part.next, p)
+		}
+		if part.next > p.HighWatermark {
+			// Only a leader knows that there is nothing above, and only when it still is one: a fetch asks.
+			_, err := s.fetch(ctx, FetchRequest{Topic: r.GetTopic(), MaxBytes: 1, Partitions: []FetchPartition{{Partition: p.Partition, Offset: part.next}}})
+			if err != nil && !ReasonOf(err).Retryable() {
+				return meta.Topic{}, nil, err
+			}
 		}
 		parts = append(parts, part)
 	}

@@ -15,7 +15,7 @@ import (
 // Code is the Connect code that a reason goes out with.
 func (r Reason) Code() connect.Code {
 	switch r {
-	case ReasonUnknownTopic, ReasonUnknownPartition:
+	case ReasonUnknownTopic, ReasonUnknownPartition, ReasonUnknownNode:
 		return connect.CodeNotFound
 	case ReasonTopicExists:
 		return connect.CodeAlreadyExists
@@ -26,7 +26,7 @@ func (r Reason) Code() connect.Code {
 		return connect.CodeOutOfRange
 	case ReasonBackPressure:
 		return connect.CodeResourceExhausted
-	case ReasonOutOfOrderSequence, ReasonUnknownProducer, ReasonFencedProducer:
+	case ReasonOutOfOrderSequence, ReasonUnknownProducer, ReasonFencedProducer, ReasonLastNode, ReasonNodeAlive:
 		return connect.CodeFailedPrecondition
 	case ReasonOutcomeUnknown:
 		// Not unavailable: gRPC clients repeat that code by themselves, and a repetition may write twice.
@@ -65,10 +65,16 @@ func ConnectError(err error) error {
 	if err == nil {
 		return nil
 	}
+	e, own := errors.AsType[*Error](err)
 	if already, ok := errors.AsType[*connect.Error](err); ok {
-		return already
+		// An error of ours above it, such as what a node says of the call to another, is the one that counts.
+		if _, below := errors.AsType[*connect.Error](error(e)); !own || !below {
+			return already
+		}
 	}
-	e := AsError(err)
+	if !own {
+		e = AsError(err)
+	}
 	out := connect.NewError(e.Reason.Code(), e)
 	addDetail(out, &errdetails.ErrorInfo{Reason: string(e.Reason), Domain: ErrorDomain, Metadata: e.Metadata})
 	if hint := e.retryHint(); hint > 0 {

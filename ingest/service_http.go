@@ -40,10 +40,8 @@ const (
 // The answer is JSON: {"records":3,"reached":"object","position":{"0":17}}. If writing fails midway, the answer has the
 // error beside what was acknowledged.
 type plainService struct {
-	node interface {
-		topicNode
-		produceNode
-	}
+	node      topicNode
+	patience  *patience
 	clock     clock.Clock
 	telemetry *Telemetry
 	turn      atomic.Uint32 // spreads requests without keys over partitions
@@ -146,7 +144,7 @@ func (s *plainService) read(r *http.Request) (plainRequest, error) {
 	if err != nil {
 		return plainRequest{}, err
 	}
-	topic, _, err := s.node.Topic(r.Context(), name)
+	topic, err := findTopic(r.Context(), s.node, name)
 	if err != nil {
 		return plainRequest{}, err
 	}
@@ -367,34 +365,23 @@ func notJSON(line []byte) error {
 
 // write produces the batches, pipelined, and waits for all of them.
 func (s *plainService) write(r *http.Request, request plainRequest) (plainAnswer, error) {
-	type answered struct {
-		result ProduceResult
-		err    error
-	}
-	answers := make(chan answered, len(request.batches))
+	requests := make([]ProduceRequest, 0, len(request.batches))
 	for _, b := range request.batches {
-		s.node.ProduceAsync(r.Context(), ProduceRequest{Topic: request.topic, Partition: b.partition, Batch: b.batch, Acks: request.acks},
-			func(result ProduceResult, err error) { answers <- answered{result, err} })
+		requests = append(requests, ProduceRequest{Topic: request.topic, Partition: b.partition, Batch: b.batch, Acks: request.acks})
 	}
 	out := plainAnswer{Position: map[string]int64{}}
 	reached := ReachedObject
 	var failure error
-	for range request.batches {
-		var a answered
-		select {
-		case a = <-answers:
-		case <-r.Context().Done():
-			out.Reached = reached.String()
-			return out, callerGone(r.Context(), "produce to topic "+request.topic)
-		}
-		if a.err != nil {
-			failure = cmp.Or(failure, a.err)
+	for _, outcome := range s.patience.produce(r.Context(), requests) {
+		if outcome.err != nil {
+			failure = cmp.Or(failure, outcome.err)
 			continue
 		}
-		out.Records += int64(a.result.Records)
-		reached = min(reached, a.result.Reached)
-		if partition := formatInt(int64(a.result.Partition)); a.result.NextOffset > 0 {
-			out.Position[partition] = max(out.Position[partition], a.result.NextOffset)
+		result := outcome.result
+		out.Records += int64(result.Records)
+		reached = min(reached, result.Reached)
+		if partition := formatInt(int64(result.Partition)); result.NextOffset > 0 {
+			out.Position[partition] = max(out.Position[partition], result.NextOffset)
 		}
 	}
 	if out.Records == 0 {

@@ -22,6 +22,7 @@ type produceNode interface {
 // produceService is tidemark.v1.ProduceService.
 type produceService struct {
 	node      produceNode
+	patience  *patience
 	clock     clock.Clock
 	telemetry *Telemetry
 	closing   <-chan struct{}
@@ -37,28 +38,12 @@ func (s *produceService) Produce(ctx context.Context, r *tidemarkv1.ProduceReque
 		s.telemetry.ProduceFailed(ctx, err)
 		return nil, ConnectError(err)
 	}
-	result, err := s.produce(ctx, request)
-	if err != nil {
-		return nil, ConnectError(err)
+	// The node counts and traces what it is handed; refusals of form are counted here.
+	outcome := s.patience.produce(ctx, []ProduceRequest{request})[0]
+	if outcome.err != nil {
+		return nil, ConnectError(outcome.err)
 	}
-	return produceMessage(result), nil
-}
-
-// produce hands a request to the node and waits for its answer, or for the caller to go. The node counts and traces what it
-// is handed; refusals of form are counted here.
-func (s *produceService) produce(ctx context.Context, request ProduceRequest) (ProduceResult, error) {
-	type answered struct {
-		result ProduceResult
-		err    error
-	}
-	answer := make(chan answered, 1)
-	s.node.ProduceAsync(ctx, request, func(result ProduceResult, err error) { answer <- answered{result, err} })
-	select {
-	case a := <-answer:
-		return a.result, a.err
-	case <-ctx.Done():
-		return ProduceResult{}, callerGone(ctx, "produce to topic "+request.Topic)
-	}
+	return produceMessage(outcome.result), nil
 }
 
 // InitProducer gives out a producer id.

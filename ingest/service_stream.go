@@ -31,6 +31,9 @@ type produceMessages interface {
 // client that does not read its responses thus fills the window, and then nothing more of it is received: it costs the
 // window, however much it sends. A request larger than the window is taken alone.
 //
+// When the node drains, everything taken is answered before the stream ends with SHUTTING_DOWN: whatever has no answer then was never
+// taken. Other nodes rely on that (route_forward.go).
+//
 // Responses of one partition go out in the order of its requests, whatever the order in which they are answered: a refusal
 // that is known at once waits for the appends before it. Those of different partitions overtake each other.
 type produceStream struct {

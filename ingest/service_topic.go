@@ -60,17 +60,25 @@ func (s *topicService) GetTopic(ctx context.Context, r *tidemarkv1.GetTopicReque
 	}
 	out := &tidemarkv1.GetTopicResponse{Topic: topicMessage(topic), Partitions: make([]*tidemarkv1.PartitionState, 0, len(states))}
 	for _, p := range states {
-		out.Partitions = append(out.Partitions, &tidemarkv1.PartitionState{
-			Partition:       p.Partition,
-			Leader:          p.Leader,
-			LeaderEpoch:     p.LeaderEpoch,
-			LogStartOffset:  p.LogStartOffset,
-			HighWatermark:   p.HighWatermark,
-			CommittedOffset: p.CommittedOffset,
-			LogEndOffset:    p.LogEndOffset,
-		})
+		out.Partitions = append(out.Partitions, stateMessage(p))
 	}
 	return out, nil
+}
+
+// topicFinder is a node that finds a topic without asking its leaders.
+type topicFinder interface {
+	FindTopic(ctx context.Context, name string) (meta.Topic, error)
+}
+
+// findTopic finds a topic for somebody who does not care where its partitions stand.
+func findTopic(ctx context.Context, node interface {
+	Topic(ctx context.Context, name string) (meta.Topic, []PartitionState, error)
+}, name string) (meta.Topic, error) {
+	if finder, ok := node.(topicFinder); ok {
+		return finder.FindTopic(ctx, name)
+	}
+	topic, _, err := node.Topic(ctx, name)
+	return topic, err
 }
 
 func (s *topicService) topic(ctx context.Context, name string) (meta.Topic, []PartitionState, error) {
@@ -176,6 +184,9 @@ func (s *topicService) ListOffsets(ctx context.Context, r *tidemarkv1.ListOffset
 		case *tidemarkv1.ListOffsetsRequest_Start:
 			offset = p.LogStartOffset
 		case *tidemarkv1.ListOffsetsRequest_End:
+			if err := knownEnd(topic, p); err != nil {
+				return nil, ConnectError(err)
+			}
 			offset = p.HighWatermark
 		case *tidemarkv1.ListOffsetsRequest_TimestampMs:
 			offset, err = s.node.OffsetForTime(ctx, r.GetTopic(), p.Partition, at.TimestampMs)
@@ -202,6 +213,15 @@ func (s *topicService) offsetsOf(ctx context.Context, r *tidemarkv1.ListOffsetsR
 		return meta.Topic{}, nil, err
 	}
 	return s.node.Ends(ctx, r.GetTopic())
+}
+
+// knownEnd refuses a high watermark that is not known: that of a topic on disk whose leader could not be asked.
+func knownEnd(t meta.Topic, p PartitionState) error {
+	if !p.fromIndex || !t.OnDisk() {
+		return nil
+	}
+	return Errorf(ReasonNotLeader, "topic %q, partition %d: only its leader knows where it ends, and that cannot be asked now; ListLeaders tells what it waits for", t.Name, p.Partition).
+		WithRetryAfter(askAgain)
 }
 
 // sameTopic refuses a topic that took the name of the one that the caller means; wanted is an id, or "" for whichever there is.

@@ -29,15 +29,29 @@ type ServiceNode interface {
 
 // ServicesConfig says what the services serve and with what.
 type ServicesConfig struct {
-	Node      ServiceNode
+	Node ServiceNode
+	// Cluster serves ClusterService, and is what Node is in a cluster of several nodes; nil for a node that is alone.
+	Cluster   *Router
 	Clock     clock.Clock
 	Logger    *slog.Logger
 	Telemetry *Telemetry
 	// Interceptors see every unary call and, where they cost nothing for each message, streams.
 	Interceptors []connect.Interceptor
+	// More are services that others bring.
+	More []Mount
 }
 
-// Services are the Connect services Topic, Produce and Consume, and the plain HTTP way to produce, over one node. They speak
+// Mount is a service that is served with the same guards as the services of this file.
+type Mount struct {
+	// Name is its full name.
+	Name string
+	// MaxMessage is its largest message in bytes.
+	MaxMessage int
+	// Handler makes it. Its streams end when closing is closed, and call bodyOf(ctx).settle for every message that they have received.
+	Handler func(closing <-chan struct{}, options ...connect.HandlerOption) (path string, handler http.Handler)
+}
+
+// Services are the Connect services Topic, Produce, Consume and Cluster, and the plain HTTP way to produce, over one node. They speak
 // Connect, gRPC, gRPC-Web and JSON. Nothing is compressed: batches are already, and gzip would cost ten times what the rest
 // does. Every message has a size limit, and what clients can make the process hold is bounded: see intake and the streams.
 type Services struct {
@@ -64,34 +78,40 @@ func NewServices(cfg ServicesConfig) (*Services, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Services{mux: http.NewServeMux(), closing: make(chan struct{}), stop: cancel}
 	in := newIntake(receivingBytes)
-	options := func(maxBytes int) []connect.HandlerOption {
-		return []connect.HandlerOption{
-			connect.WithReadMaxBytes(maxBytes),
+	patience := newPatience(cfg.Node, cfg.Clock, s.closing)
+	mounts := []Mount{
+		{tidemarkv1connect.TopicServiceName, maxSmallMessage, func(_ <-chan struct{}, o ...connect.HandlerOption) (string, http.Handler) {
+			return tidemarkv1connect.NewTopicServiceHandler(&topicService{node: cfg.Node}, o...)
+		}},
+		{tidemarkv1connect.ProduceServiceName, maxProduceMessage, func(closing <-chan struct{}, o ...connect.HandlerOption) (string, http.Handler) {
+			produce := &produceService{node: cfg.Node, patience: patience, clock: cfg.Clock, telemetry: cfg.Telemetry, closing: closing}
+			return tidemarkv1connect.NewProduceServiceHandler(produce, o...)
+		}},
+		{tidemarkv1connect.ConsumeServiceName, maxSmallMessage, func(closing <-chan struct{}, o ...connect.HandlerOption) (string, http.Handler) {
+			consume := &consumeService{node: cfg.Node, clock: cfg.Clock, telemetry: cfg.Telemetry, closing: closing}
+			return tidemarkv1connect.NewConsumeServiceHandler(consume, o...)
+		}},
+	}
+	if cfg.Cluster != nil {
+		watches := newMetadataWatches(cfg.Clock)
+		s.done.Go(func() { watches.run(ctx, cfg.Cluster) })
+		mounts = append(mounts, Mount{tidemarkv1connect.ClusterServiceName, maxSmallMessage, func(closing <-chan struct{}, o ...connect.HandlerOption) (string, http.Handler) {
+			return tidemarkv1connect.NewClusterServiceHandler(&clusterService{router: cfg.Cluster, watches: watches, closing: closing}, o...)
+		}})
+	}
+	for _, m := range append(mounts, cfg.More...) {
+		path, handler := m.Handler(s.closing,
+			connect.WithReadMaxBytes(m.MaxMessage),
 			// No compressor at all: a compressed request is refused with the code unimplemented.
 			connect.WithCompression("gzip", nil, nil),
 			connect.WithRecover(recoverHandler(cfg.Logger, cfg.Telemetry)),
 			connect.WithInterceptors(cfg.Interceptors...),
-		}
+		)
+		s.mux.Handle(path, in.guard(int64(m.MaxMessage), withForwarded(handler)))
+		s.names = append(s.names, m.Name)
 	}
-
-	topics := &topicService{node: cfg.Node}
-	path, handler := tidemarkv1connect.NewTopicServiceHandler(topics, options(maxSmallMessage)...)
-	s.mux.Handle(path, in.guard(maxSmallMessage, handler))
-
-	produce := &produceService{node: cfg.Node, clock: cfg.Clock, telemetry: cfg.Telemetry, closing: s.closing}
-	path, handler = tidemarkv1connect.NewProduceServiceHandler(produce, options(maxProduceMessage)...)
-	s.mux.Handle(path, in.guard(maxProduceMessage, handler))
-
-	consume := &consumeService{node: cfg.Node, telemetry: cfg.Telemetry, closing: s.closing}
-	path, handler = tidemarkv1connect.NewConsumeServiceHandler(consume, options(maxSmallMessage)...)
-	s.mux.Handle(path, in.guard(maxSmallMessage, handler))
-
-	plain := &plainService{node: cfg.Node, clock: cfg.Clock, telemetry: cfg.Telemetry}
-	s.mux.Handle("POST /v1/topics/{topic}/records", in.guard(maxPlainBody, recoverPlain(cfg.Logger, cfg.Telemetry, plain)))
-
-	s.names = []string{
-		tidemarkv1connect.TopicServiceName, tidemarkv1connect.ProduceServiceName, tidemarkv1connect.ConsumeServiceName,
-	}
+	plain := &plainService{node: cfg.Node, patience: patience, clock: cfg.Clock, telemetry: cfg.Telemetry}
+	s.mux.Handle("POST /v1/topics/{topic}/records", in.guard(maxPlainBody, withForwarded(recoverPlain(cfg.Logger, cfg.Telemetry, plain))))
 	s.done.Go(func() { in.run(ctx, cfg.Clock) })
 	return s, nil
 }

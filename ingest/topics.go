@@ -19,17 +19,24 @@ type PartitionState struct {
 	LogStartOffset, HighWatermark, CommittedOffset, LogEndOffset int64
 
 	replayedTo int64 // as in partition
+	// fromIndex: the leader was not asked. What is committed is told, and the leader may have more.
+	fromIndex bool
 }
 
-// adminPatience bounds a change of topics: while etcd is away the caller is told so instead of waiting for as long as that takes.
-const adminPatience = 15 * time.Second
+// Patience of changes and questions.
+const (
+	// adminPatience bounds a change of topics: while etcd is away the caller is told so instead of waiting for as long as that takes.
+	adminPatience = 15 * time.Second
+	// leaderPatience bounds the wait for a leader that is looked for, such as while a partition moves.
+	leaderPatience = 10 * time.Second
+)
 
-// CreateTopic makes a topic and returns when this node leads every partition of it. With ifNotExists an existing topic is
+// CreateTopic makes a topic and returns when every partition of it has a leader that leads. With ifNotExists an existing topic is
 // returned as it is, and created is false.
-func (n *Node) CreateTopic(ctx context.Context, name string, partitions int32, config map[string]string, ifNotExists bool) (topic meta.Topic, created bool, err error) {
+func (r *Router) CreateTopic(ctx context.Context, name string, partitions int32, config map[string]string, ifNotExists bool) (topic meta.Topic, created bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, adminPatience)
 	defer cancel()
-	i, refused := n.serving()
+	here, refused := r.here(ctx)
 	if refused != nil {
 		return meta.Topic{}, false, refused
 	}
@@ -37,214 +44,155 @@ func (n *Node) CreateTopic(ctx context.Context, name string, partitions int32, c
 	if err != nil {
 		return meta.Topic{}, false, Errorf(ReasonInvalidConfig, "create topic %s: %w", name, err)
 	}
-	if refused := n.roomFor(i, "create topic "+name, partitions); refused != nil {
+	if refused := here.roomFor("create topic "+name, partitions); refused != nil {
 		return meta.Topic{}, false, refused
 	}
-	topic, err = n.deps.Meta.CreateTopic(ctx, name, partitions, parsed)
+	topic, err = here.home.metadata().CreateTopic(ctx, name, partitions, parsed)
 	created = err == nil
 	if errors.Is(err, meta.ErrTopicExists) && ifNotExists {
-		existing, getErr := n.currentTopic(ctx, i, name)
-		if getErr != nil {
-			return meta.Topic{}, false, getErr
-		}
-		topic, err = existing, nil
+		topic, err = here.find(ctx, name, 0)
 	}
 	if err != nil {
 		return meta.Topic{}, false, metaError("create topic "+name, err)
 	}
-	return topic, created, n.lead(ctx, i, topic)
+	return topic, created, r.awaitLeaders(ctx, topic)
 }
 
-// Topic describes a topic and its partitions.
-func (n *Node) Topic(ctx context.Context, name string) (meta.Topic, []PartitionState, error) {
-	i, refused := n.serving()
+// UpdateTopic changes settings; those that config does not name keep their values.
+//
+// A topic that leaves durability=disk is flushed by every leader before and after: what was acknowledged on a disk alone goes to the
+// object store before its partitions may move without that disk. A leader that cannot be asked is named, and the change can be repeated.
+func (r *Router) UpdateTopic(ctx context.Context, name string, config map[string]string) (meta.Topic, error) {
+	ctx, cancel := context.WithTimeout(ctx, adminPatience)
+	defer cancel()
+	here, refused := r.here(ctx)
 	if refused != nil {
-		return meta.Topic{}, nil, refused
+		return meta.Topic{}, refused
 	}
-	topic, err := n.currentTopic(ctx, i, name)
+	before, err := here.find(ctx, name, 0)
 	if err != nil {
-		return meta.Topic{}, nil, err
+		return meta.Topic{}, err
 	}
-	states, err := i.states(ctx, topic)
-	return topic, states, err
+	after, err := before.Config.With(config)
+	if err != nil {
+		return meta.Topic{}, metaError("alter topic "+name, err)
+	}
+	if before.OnDisk() && after.Durability == meta.DurabilityObject {
+		if err := r.flushLeaders(ctx, here, before); err != nil {
+			return meta.Topic{}, err
+		}
+	}
+	topic, err := here.home.metadata().AlterTopic(ctx, name, config)
+	if err != nil {
+		return meta.Topic{}, metaError("alter topic "+name, err)
+	}
+	if err := here.follow(ctx, topic.Revision); err != nil {
+		return topic, err
+	}
+	if !topic.Held {
+		return topic, nil
+	}
+	// The leaders have heard of the change by then, so nothing more is acknowledged on their disks alone.
+	if err := r.flushLeaders(ctx, here, topic); err != nil {
+		return topic, err
+	}
+	if topic, err = here.home.metadata().ConfirmDurability(ctx, topic); err != nil {
+		return topic, metaError("alter topic "+name, err)
+	}
+	return topic, here.follow(ctx, topic.Revision)
+}
+
+// AddPartitions raises the number of partitions to total and returns when all have leaders that lead.
+func (r *Router) AddPartitions(ctx context.Context, name string, total int32) (meta.Topic, error) {
+	ctx, cancel := context.WithTimeout(ctx, adminPatience)
+	defer cancel()
+	here, refused := r.here(ctx)
+	if refused != nil {
+		return meta.Topic{}, refused
+	}
+	before, err := here.find(ctx, name, 0)
+	if err != nil {
+		return meta.Topic{}, err
+	}
+	if refused := here.roomFor("add partitions to topic "+name, total-before.Partitions); refused != nil {
+		return meta.Topic{}, refused
+	}
+	topic, err := here.home.metadata().AddPartitions(ctx, name, total)
+	if err != nil {
+		return meta.Topic{}, metaError("add partitions to topic "+name, err)
+	}
+	return topic, r.awaitLeaders(ctx, topic)
+}
+
+// DeleteTopic removes a topic. When it returns nobody is assigned a partition of it and nothing more can be committed to it; another
+// node may give its last records for as long as it has not heard of the deletion.
+func (r *Router) DeleteTopic(ctx context.Context, name string) error {
+	ctx, cancel := context.WithTimeout(ctx, adminPatience)
+	defer cancel()
+	here, refused := r.here(ctx)
+	if refused != nil {
+		return refused
+	}
+	revision, err := here.home.metadata().DeleteTopic(ctx, name)
+	if err != nil {
+		return metaError("delete topic "+name, err)
+	}
+	return here.follow(ctx, revision)
 }
 
 // Topics lists the topics by name.
-func (n *Node) Topics(context.Context) ([]meta.Topic, error) {
-	i, refused := n.serving()
+func (r *Router) Topics(ctx context.Context) ([]meta.Topic, error) {
+	here, refused := r.here(ctx)
 	if refused != nil {
 		return nil, refused
 	}
-	out := i.follower.Topics()
+	out := here.index.Topics()
 	slices.SortFunc(out, func(a, b meta.Topic) int { return strings.Compare(a.Name, b.Name) })
 	return out, nil
 }
 
-// UpdateTopic changes settings; those that config does not name keep their values.
-func (n *Node) UpdateTopic(ctx context.Context, name string, config map[string]string) (meta.Topic, error) {
-	ctx, cancel := context.WithTimeout(ctx, adminPatience)
-	defer cancel()
-	i, refused := n.serving()
+// FindTopic finds a topic without asking its leaders.
+func (r *Router) FindTopic(ctx context.Context, name string) (meta.Topic, error) {
+	here, refused := r.here(ctx)
 	if refused != nil {
 		return meta.Topic{}, refused
 	}
-	before, err := n.currentTopic(ctx, i, name)
-	if err != nil {
-		return meta.Topic{}, err
-	}
-	// What was acknowledged on disk alone goes to the object store before the topic stops promising the disk.
-	if err := i.flush(ctx, before); err != nil {
-		return meta.Topic{}, err
-	}
-	topic, err := n.deps.Meta.AlterTopic(ctx, name, config)
-	if err != nil {
-		return meta.Topic{}, metaError("alter topic "+name, err)
-	}
-	if err := n.follow(ctx, i, topic.Revision); err != nil {
-		return topic, err
-	}
-	return topic, i.flush(ctx, before)
+	return here.find(ctx, name, 0)
 }
 
-// flush waits until everything that a disk topic has taken before the call is committed.
-func (i *incarnation) flush(ctx context.Context, topic meta.Topic) error {
-	if topic.Config.Durability != meta.DurabilityDisk {
-		return nil
+// roomFor refuses what no assignment would have room for: each is one value in etcd.
+func (h here) roomFor(what string, partitions int32) *Error {
+	if partitions < 1 || h.index.Room(partitions) {
+		return nil // what is below 1 is refused by its own reason
 	}
-	done := make(chan struct{})
-	if !i.post(func(now time.Time) { i.core.flushTopic(topic.ID, done, now) }) {
-		return Errorf(ReasonUnavailable, "the node begins anew").WithRetryAfter(200 * time.Millisecond)
-	}
-	select {
-	case <-done:
-		return nil
-	case <-i.ctx.Done():
-		return Errorf(ReasonUnavailable, "the node begins anew").WithRetryAfter(200 * time.Millisecond)
-	case <-ctx.Done():
-		return callerGone(ctx, "flush topic "+topic.Name)
-	}
+	return Errorf(ReasonInvalidTopic, "%s: the nodes lead as many partitions as they can, and have no room for %d more: start another node, or delete topics that nobody needs", what, partitions)
 }
 
-// AddPartitions raises the number of partitions to total and returns when this node leads them all.
-func (n *Node) AddPartitions(ctx context.Context, name string, total int32) (meta.Topic, error) {
-	ctx, cancel := context.WithTimeout(ctx, adminPatience)
-	defer cancel()
-	i, refused := n.serving()
-	if refused != nil {
-		return meta.Topic{}, refused
-	}
-	if refused := n.roomFor(i, "add partitions to topic "+name, total); refused != nil {
-		return meta.Topic{}, refused
-	}
-	topic, err := n.deps.Meta.AddPartitions(ctx, name, total)
-	if err != nil {
-		return meta.Topic{}, metaError("add partitions to topic "+name, err)
-	}
-	return topic, n.lead(ctx, i, topic)
-}
-
-// DeleteTopic removes a topic. When it returns nobody leads a partition of it, and its records are not readable.
-func (n *Node) DeleteTopic(ctx context.Context, name string) error {
-	ctx, cancel := context.WithTimeout(ctx, adminPatience)
-	defer cancel()
-	i, refused := n.serving()
-	if refused != nil {
-		return refused
-	}
-	revision, err := n.deps.Meta.DeleteTopic(ctx, name)
-	if err != nil {
-		return metaError("delete topic "+name, err)
-	}
-	return n.follow(ctx, i, revision)
-}
-
-// roomFor refuses what the node's assignment, one value in etcd, would have no room for.
-func (n *Node) roomFor(i *incarnation, what string, partitions int32) *Error {
-	if !i.follower.Room(partitions) {
-		return Errorf(ReasonInvalidTopic, "%s: the nodes lead as many partitions as they can: delete topics that nobody needs, or add nodes", what)
-	}
-	return nil
-}
-
-// currentTopic finds a topic in an index that is not older than the call, when the index as it is does not have it.
-func (n *Node) currentTopic(ctx context.Context, i *incarnation, name string) (meta.Topic, error) {
-	if t, ok := i.follower.Topic(name); ok {
+// find finds a topic that has at least so many partitions; when the index as it is does not show it, in one that is not older than
+// the call. A topic with fewer is returned all the same, and is not news.
+func (h here) find(ctx context.Context, name string, partitions int32) (meta.Topic, error) {
+	if t, ok := h.index.Topic(name); ok && t.Partitions >= partitions {
 		return t, nil
 	}
-	revision, err := n.deps.Meta.Revision(ctx)
+	revision, err := h.home.metadata().Revision(ctx)
 	if err != nil {
 		return meta.Topic{}, metaError("look for topic "+name, err)
 	}
-	if err := n.follow(ctx, i, revision); err != nil {
+	if err := h.follow(ctx, revision); err != nil {
 		return meta.Topic{}, err
 	}
-	if t, ok := i.follower.Topic(name); ok {
+	if t, ok := h.index.Topic(name); ok {
 		return t, nil
 	}
 	return meta.Topic{}, unknownTopic(name)
 }
 
 // follow waits until the index is at a revision.
-func (n *Node) follow(ctx context.Context, i *incarnation, revision meta.Revision) error {
-	if err := i.follower.WaitFor(ctx, revision); err != nil {
+func (h here) follow(ctx context.Context, revision meta.Revision) error {
+	if err := h.index.WaitFor(ctx, revision); err != nil {
 		return metaError("wait for the index", err)
 	}
 	return nil
-}
-
-// lead has every partition assigned and waits until this node leads those of the topic.
-func (n *Node) lead(ctx context.Context, i *incarnation, topic meta.Topic) error {
-	for {
-		changed := n.change()
-		states, err := i.states(ctx, topic)
-		if err != nil {
-			return err
-		}
-		waitsFor := slices.IndexFunc(states, func(s PartitionState) bool { return s.Leader == "" })
-		if waitsFor < 0 {
-			return nil
-		}
-		shown := i.follower.Revision() >= topic.Revision // asked first: the index moves on between two questions
-		if _, ok := i.follower.TopicByID(topic.ID); !ok && shown {
-			return Errorf(ReasonUnknownTopic, "topic %s was deleted meanwhile", topic.Name)
-		}
-		if err := i.follower.Hole(meta.Partition{Topic: topic.ID, Partition: states[waitsFor].Partition}); err != nil {
-			return Errorf(ReasonCorruptData, "topic %s partition %d: %w", topic.Name, states[waitsFor].Partition, err)
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return callerGone(ctx, "wait for the leaders of topic "+topic.Name)
-		}
-	}
-}
-
-// states asks the loop for the partitions of a topic.
-func (i *incarnation) states(ctx context.Context, topic meta.Topic) ([]PartitionState, error) {
-	answer := make(chan []PartitionState, 1)
-	posted := i.post(func(time.Time) {
-		out := make([]PartitionState, topic.Partitions)
-		for n := range out {
-			id := meta.Partition{Topic: topic.ID, Partition: int32(n)}
-			out[n] = PartitionState{Partition: int32(n)}
-			if p := i.core.partitions[id]; p != nil {
-				out[n] = PartitionState{
-					Partition: p.id.Partition, Leader: string(i.node.config.Node), LeaderEpoch: p.epoch, LogStartOffset: p.start,
-					HighWatermark: p.hwm, CommittedOffset: p.committed, LogEndOffset: p.end, replayedTo: p.replayedTo,
-				}
-			}
-		}
-		answer <- out
-	})
-	if !posted {
-		return nil, Errorf(ReasonUnavailable, "the node begins anew").WithRetryAfter(200 * time.Millisecond)
-	}
-	select {
-	case out := <-answer:
-		return out, nil
-	case <-ctx.Done():
-		return nil, callerGone(ctx, "describe topic "+topic.Name)
-	}
 }
 
 // metaError turns what package meta says into the reason that a caller acts on.
@@ -261,6 +209,12 @@ func metaError(what string, err error) *Error {
 		return Errorf(ReasonInvalidConfig, "%s: %w", what, err)
 	case errors.Is(err, meta.ErrInvalidTopic):
 		return Errorf(ReasonInvalidTopic, "%s: %w", what, err)
+	case errors.Is(err, meta.ErrUnknownNode):
+		return Errorf(ReasonUnknownNode, "%s: %w", what, err)
+	case errors.Is(err, meta.ErrLastNode):
+		return Errorf(ReasonLastNode, "%s: %w", what, err)
+	case errors.Is(err, meta.ErrNodeAlive):
+		return Errorf(ReasonNodeAlive, "%s: %w", what, err)
 	case errors.Is(err, context.DeadlineExceeded):
 		return Errorf(ReasonTimeout, "%s: %w", what, err)
 	case errors.Is(err, context.Canceled):
