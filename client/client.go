@@ -1,32 +1,40 @@
 package client
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"connectrpc.com/connect"
 
 	"github.com/tidemark-io/tidemark/clock"
-	"github.com/tidemark-io/tidemark/proto/tidemark/v1/tidemarkv1connect"
 )
 
 // DefaultServer is where a node listens unless told otherwise.
 const DefaultServer = "http://127.0.0.1:8640"
 
-// Config says where the server is. The zero value is ready to use.
+// Config says where the servers are. The zero value is ready to use.
 type Config struct {
-	// Server is the URL of any node; DefaultServer when empty. With http:// the client speaks HTTP/2 without TLS.
+	// Server is the URL of any node, or several with commas between; DefaultServer when empty. Any of them is a start: the client learns
+	// the others. With http:// the client speaks HTTP/2 without TLS.
 	Server string
-	// HTTP makes the requests; nil is a client tuned for throughput. Streams need HTTP/2.
+	// HTTP makes the requests; nil is a client tuned for throughput. Streams need HTTP/2. With a client of the caller's own, all
+	// requests go to Server.
 	HTTP connect.HTTPClient
+	// DisableDirect sends all requests to Server, which forwards them to those who lead: for a load balancer or a tunnel that hides the nodes
+	// from the client. Without it the client goes straight to them where it can.
+	DisableDirect bool
 	// Logger hears of reconnects; nil is silence.
 	Logger *slog.Logger
 	// Clock is nil for the system's.
@@ -37,18 +45,20 @@ type Config struct {
 	MaxResponseBytes int
 }
 
-// Client is a connection to a server. Its methods may be called from any goroutine.
+// Client is a connection to a cluster. Its methods may be called from any goroutine.
 type Client struct {
-	server  string
+	server  string // as configured, for people
+	secure  bool   // every configured server has TLS
 	log     *slog.Logger
 	clock   clock.Clock
 	random  io.Reader
 	http    connect.HTTPClient
 	owned   *http.Transport // nil when the caller gave its own
-	topic   tidemarkv1connect.TopicServiceClient
-	produce tidemarkv1connect.ProduceServiceClient
-	consume tidemarkv1connect.ConsumeServiceClient
-	query   tidemarkv1connect.QueryServiceClient
+	options []connect.ClientOption
+	known   cluster
+	ctx     context.Context
+	cancel  context.CancelFunc
+	loops   sync.WaitGroup
 }
 
 // New makes a client. It does not connect: the first call does.
@@ -56,16 +66,13 @@ func New(cfg Config) (*Client, error) {
 	if cfg.Server == "" {
 		cfg.Server = DefaultServer
 	}
-	u, err := url.Parse(cfg.Server)
+	servers, err := parseServers(cfg.Server)
 	if err != nil {
-		return nil, fmt.Errorf("parse server URL: %w", err)
-	}
-	if (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
-		return nil, fmt.Errorf("server URL %q: want http://host:port or https://host:port", cfg.Server)
+		return nil, err
 	}
 	c := &Client{
-		server: strings.TrimRight(cfg.Server, "/"),
-		log:    cfg.Logger, clock: cfg.Clock, random: cfg.Random, http: cfg.HTTP,
+		server: strings.Join(servers, ","), secure: true,
+		log: cfg.Logger, clock: cfg.Clock, random: cfg.Random, http: cfg.HTTP,
 	}
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)
@@ -78,20 +85,48 @@ func New(cfg Config) (*Client, error) {
 	}
 	if c.http == nil {
 		c.owned = NewTransport()
+		// A node that hangs, with its connections open, keeps nobody for longer than it takes another to lead.
+		c.owned.HTTP2.SendPingTimeout, c.owned.HTTP2.PingTimeout = 3*time.Second, 3*time.Second
 		c.http = &http.Client{Transport: c.owned}
 	}
 	if cfg.MaxResponseBytes <= 0 {
 		cfg.MaxResponseBytes = 64 << 20
 	}
-	opts := []connect.ClientOption{
+	c.options = []connect.ClientOption{
 		connect.WithReadMaxBytes(cfg.MaxResponseBytes),
 		connect.WithAcceptCompression("gzip", nil, nil), // batches are compressed already
 	}
-	c.topic = tidemarkv1connect.NewTopicServiceClient(c.http, c.server, opts...)
-	c.produce = tidemarkv1connect.NewProduceServiceClient(c.http, c.server, opts...)
-	c.consume = tidemarkv1connect.NewConsumeServiceClient(c.http, c.server, opts...)
-	c.query = tidemarkv1connect.NewQueryServiceClient(c.http, c.server, opts...)
+	c.ctx, c.cancel = context.WithCancel(context.Background())
+	c.known.direct = cfg.HTTP == nil && !cfg.DisableDirect
+	c.known.followed, c.known.changed = map[string]int{}, make(chan struct{})
+	for _, s := range servers {
+		c.secure = c.secure && strings.HasPrefix(s, "https://")
+		c.known.configured = append(c.known.configured, c.newEndpoint(s, true))
+	}
+	// Clients that were given the same list do not all begin at its first.
+	first := c.known.configured[c.randomBelow(int64(len(servers)))]
+	c.known.current = [serveKinds]*endpoint{first, first}
+	c.known.choose()
 	return c, nil
+}
+
+// parseServers reads a list of URLs.
+func parseServers(list string) ([]string, error) {
+	var out []string
+	for s := range strings.SplitSeq(list, ",") {
+		s = strings.TrimRight(strings.TrimSpace(s), "/")
+		u, err := url.Parse(s)
+		if err != nil {
+			return nil, fmt.Errorf("parse server URL: %w", err)
+		}
+		if (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
+			return nil, fmt.Errorf("server URL %q: want http://host:port or https://host:port, and commas between several", s)
+		}
+		if !slices.Contains(out, s) {
+			out = append(out, s)
+		}
+	}
+	return out, nil
 }
 
 // NewTransport makes what a Client uses when it is not given anything: it speaks HTTP/2 only, and has flow control windows that let one stream use the whole of a fast link.
@@ -102,6 +137,7 @@ func NewTransport() *http.Transport {
 	return &http.Transport{
 		Protocols:          &p,
 		Proxy:              http.ProxyFromEnvironment,
+		DialContext:        (&net.Dialer{Timeout: 3 * time.Second}).DialContext,
 		DisableCompression: true,
 		HTTP2: &http.HTTP2Config{
 			MaxReadFrameSize:              1 << 20,
@@ -113,11 +149,16 @@ func NewTransport() *http.Transport {
 	}
 }
 
-// Server is the URL in use.
+// Server is what was configured: a URL, or several with commas between.
 func (c *Client) Server() string { return c.server }
 
-// Close gives back idle connections. Producers and consumers are closed on their own, before.
+// Close ends what the client does by itself and gives back idle connections. Producers and consumers are closed on their own, before.
 func (c *Client) Close() {
+	c.known.mu.Lock()
+	c.known.closed = true
+	c.known.mu.Unlock()
+	c.cancel()
+	c.loops.Wait()
 	if c.owned != nil {
 		c.owned.CloseIdleConnections()
 	}
@@ -141,3 +182,32 @@ func (c *Client) randomBelow(n int64) int64 {
 }
 
 var errNoStream = errors.New("the server ended the stream")
+
+// streamEnder ends the responses of streams with their context. HTTP/2 by itself looks at the context until a response begins and
+// again when the request's body has ended, so that a call whose peer takes no more of it would hang.
+type streamEnder struct{ next connect.HTTPClient }
+
+type endingBody struct {
+	io.ReadCloser
+
+	end  func() error
+	stop func() bool
+}
+
+// Do is that of the next one.
+func (s streamEnder) Do(r *http.Request) (*http.Response, error) {
+	resp, err := s.next.Do(r)
+	if err != nil {
+		return resp, err
+	}
+	body := &endingBody{ReadCloser: resp.Body, end: sync.OnceValue(resp.Body.Close)}
+	body.stop = context.AfterFunc(r.Context(), func() { _ = body.end() }) // whoever reads is told
+	resp.Body = body
+	return resp, nil
+}
+
+// Close ends the response.
+func (b *endingBody) Close() error {
+	b.stop()
+	return b.end()
+}

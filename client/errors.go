@@ -43,11 +43,16 @@ const (
 	ReasonDeliveryTimeout = "DELIVERY_TIMEOUT"
 	// ReasonCorruptData: what the server sent does not match its checksum or is no log.
 	ReasonCorruptData = "CORRUPT_DATA"
+	// ReasonFencedProducer: somebody writes under the producer's id with a newer epoch. The Producer is at its end; make another.
+	ReasonFencedProducer = "FENCED_PRODUCER"
 
-	reasonUnknownProducer = "UNKNOWN_PRODUCER"
-	reasonNotLeader       = "NOT_LEADER"
-	reasonBackPressure    = "BACK_PRESSURE"
-	reasonOutcomeUnknown  = "OUTCOME_UNKNOWN"
+	reasonUnknownProducer    = "UNKNOWN_PRODUCER"
+	reasonOutOfOrderSequence = "OUT_OF_ORDER_SEQUENCE"
+	reasonNotLeader          = "NOT_LEADER"
+	reasonBackPressure       = "BACK_PRESSURE"
+	reasonOutcomeUnknown     = "OUTCOME_UNKNOWN"
+	reasonShuttingDown       = "SHUTTING_DOWN"
+	reasonUnavailable        = "UNAVAILABLE"
 )
 
 // Outcome is what an error says of the record that it is about.
@@ -109,7 +114,10 @@ func IsUnreachable(err error) bool {
 }
 
 // remoteError makes an *Error of what a call returned.
-func (c *Client) remoteError(err error) *Error {
+func (c *Client) remoteError(err error) *Error { return c.errorFrom(c.server, err) }
+
+// errorFrom is remoteError for a call to one server.
+func (c *Client) errorFrom(server string, err error) *Error {
 	if err == nil {
 		return nil
 	}
@@ -136,14 +144,14 @@ func (c *Client) remoteError(err error) *Error {
 	}
 	if e.Reason == "" && e.Code == connect.CodeUnavailable && (ce == nil || !connect.IsWireError(err)) {
 		e.Reason = ReasonUnreachable
-		e.Message = fmt.Sprintf("no answer from %s: %s", c.server, e.Message)
+		e.Message = fmt.Sprintf("no answer from %s: %s", server, e.Message)
 	}
 	return e
 }
 
 func retryableReason(reason string) bool {
 	switch reason {
-	case reasonNotLeader, reasonBackPressure, reasonOutcomeUnknown, "SHUTTING_DOWN", "TIMEOUT", "UNAVAILABLE":
+	case reasonNotLeader, reasonBackPressure, reasonOutcomeUnknown, reasonShuttingDown, "TIMEOUT", reasonUnavailable:
 		return true
 	}
 	return false
@@ -183,7 +191,7 @@ func produceError(p *tidemarkv1.ProduceError) *Error {
 // excludesSuccess tells whether the failure of one attempt proves that the batch is not in the log by that attempt.
 func (e *Error) excludesSuccess() bool {
 	switch e.Reason {
-	case reasonOutcomeUnknown, "TIMEOUT", "CANCELED", "UNAVAILABLE", "SHUTTING_DOWN", "INTERNAL", "", ReasonUnreachable:
+	case reasonOutcomeUnknown, "TIMEOUT", "CANCELED", reasonUnavailable, reasonShuttingDown, "INTERNAL", "", ReasonUnreachable:
 		return false
 	}
 	return true

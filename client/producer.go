@@ -66,7 +66,7 @@ const (
 	maxMessageKey = "max.message.bytes"
 )
 
-// Producer batches records and sends them over one stream. Its methods may be called from any goroutine; records that one
+// Producer batches records and sends them over one stream to each node that leads some of their partitions. Its methods may be called from any goroutine; records that one
 // goroutine produces to one partition keep their order.
 type Producer struct {
 	c          *Client
@@ -77,10 +77,10 @@ type Producer struct {
 	loading    chan struct{} // holds the one token of who loads a topic
 	topics     sync.Map      // name → *topic
 	closed     atomic.Bool
+	fenced     atomic.Pointer[Error] // why the producer can do nothing more
 	ctx        context.Context
 	cancel     context.CancelCauseFunc
 	loops      sync.WaitGroup
-	wakeSender chan struct{}
 	wakeKeeper chan struct{}
 	wakeDone   chan struct{}
 
@@ -91,14 +91,16 @@ type Producer struct {
 	epoch       int16
 	correlation uint64
 	flying      map[uint64]*batch
-	ready       []*partition
+	senders     map[*endpoint]*sender
 	active      map[*partition]struct{} // those with a queue
 	lingering   []lingerer
 	unsealed    []*partition // partitions whose lingering batch may go now
 	outstanding map[*batch]struct{}
 	finished    []*batch
 	positions   map[string]map[int32]int64
-	lastError   *Error // of the last connection
+	lastError   *Error   // of the last connection
+	followed    []func() // release what follow took
+	sweepAt     time.Time
 }
 
 type lingerer struct {
@@ -127,15 +129,14 @@ func (c *Client) NewProducer(cfg ProducerConfig) (*Producer, error) {
 	p := &Producer{
 		c: c, cfg: cfg, idempotent: cfg.Acks == AcksAll && !cfg.DisableIdempotence, window: 1,
 		sem: semaphore.NewWeighted(int64(cfg.BufferBytes)), loading: make(chan struct{}, 1), ctx: ctx, cancel: cancel,
-		wakeSender: make(chan struct{}, 1), wakeKeeper: make(chan struct{}, 1), wakeDone: make(chan struct{}, 1),
-		flying: map[uint64]*batch{}, active: map[*partition]struct{}{}, outstanding: map[*batch]struct{}{},
+		wakeKeeper: make(chan struct{}, 1), wakeDone: make(chan struct{}, 1),
+		flying: map[uint64]*batch{}, senders: map[*endpoint]*sender{}, active: map[*partition]struct{}{}, outstanding: map[*batch]struct{}{},
 		positions: map[string]map[int32]int64{}, id: -1, epoch: -1,
 	}
 	if p.idempotent {
 		p.window = maxInFlight
 	}
 	p.loops.Go(p.keep)
-	p.loops.Go(p.send)
 	p.loops.Go(p.deliver)
 	return p, nil
 }
@@ -234,6 +235,13 @@ func (p *Producer) Close(ctx context.Context) error {
 	err := p.Flush(ctx)
 	p.cancel(ErrClosed)
 	p.loops.Wait()
+	p.mu.Lock()
+	followed := p.followed
+	p.followed = nil
+	p.mu.Unlock()
+	for _, release := range followed {
+		release()
+	}
 	return err
 }
 

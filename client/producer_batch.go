@@ -37,9 +37,9 @@ type partition struct {
 	brokenBy   bool  // what made the gap may itself be in the log
 	asking     bool  // the new id has been asked for
 	lingered   bool  // the open batch has waited its time and goes when there is room in flight
-	isReady    bool  // in Producer.ready
 	attempts   int   // failures since the last success
 	retryAt    time.Time
+	route
 }
 
 type batchState uint8
@@ -68,6 +68,8 @@ type batch struct {
 	numbered    bool
 	doubt       bool // an attempt may have succeeded
 	correlation uint64
+	shared      bool // a stream that was given up may still read its bytes
+	outOfOrder  int  // attempts refused for their place in the sequence
 	answer      *tidemarkv1.ProduceResponse
 	err         *Error // of the last attempt
 }
@@ -75,6 +77,9 @@ type batch struct {
 // take puts a record into the partition's open batch.
 func (p *Producer) take(ctx context.Context, part *partition, r record.Record, done Callback) error {
 	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := p.fenced.Load(); err != nil {
 		return err
 	}
 	now := p.c.clock.Now()
@@ -191,6 +196,10 @@ func (p *Producer) sealLocked(part *partition) {
 	p.active[part] = struct{}{}
 	if len(part.queue) == 1 {
 		wake(p.wakeKeeper) // there is a deadline to watch
+	}
+	if p.fenced.Load() != nil {
+		p.settle(part)
+		return
 	}
 	p.enqueue(part)
 }

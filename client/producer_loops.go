@@ -2,137 +2,19 @@ package client
 
 import (
 	"context"
-	"errors"
-	"io"
 	"time"
 
 	"connectrpc.com/connect"
-
-	tidemarkv1 "github.com/tidemark-io/tidemark/proto/tidemark/v1"
 )
 
-var protoAcks = [...]tidemarkv1.Acks{AcksAll: tidemarkv1.Acks_ACKS_ALL, AcksLeader: tidemarkv1.Acks_ACKS_LEADER, AcksNone: tidemarkv1.Acks_ACKS_NONE}
-
-// send keeps a stream open while there is something to send, and opens another when it breaks.
-func (p *Producer) send() {
-	failures := 0
-	for {
-		now := p.c.clock.Now()
-		p.mu.Lock()
-		b := p.pick(now)
-		p.mu.Unlock()
-		if b == nil {
-			select {
-			case <-p.wakeSender:
-				continue
-			case <-p.ctx.Done():
-				return
-			}
-		}
-		answers, err := p.stream(b)
-		if p.ctx.Err() != nil {
-			return
-		}
-		if answers > 0 {
-			failures = 0
-		}
-		e := p.c.remoteError(err)
-		e.Retryable = retryableStream(e)
-		p.c.log.Info("produce stream ended, opening another", "server", p.c.server, "error", e)
-		p.mu.Lock()
-		p.cut(e, p.c.clock.Now())
-		p.mu.Unlock()
-		if !p.sleep(p.c.backoff(failures, e.RetryAfter)) {
-			return
-		}
-		failures++
-	}
-}
-
-// retryableStream tells whether another stream may do better than one that ended with e.
-func retryableStream(e *Error) bool {
-	switch e.Code {
-	case connect.CodeUnimplemented, connect.CodeUnauthenticated, connect.CodePermissionDenied:
-		return false
-	default:
-		return true
-	}
-}
-
-// stream sends first and what follows over one stream until it breaks. It returns how many answers came, and never nil.
-func (p *Producer) stream(first *batch) (answers int, err error) {
-	ctx, cancel := context.WithCancel(p.ctx)
-	defer cancel()
-	s, err := p.c.produce.ProduceStream(ctx)
-	if err != nil {
-		return 0, err
-	}
-	// HTTP/2 looks at the context only when the body of the request has ended, so that has to come first.
-	stop := func() {
-		if err := s.CloseRequest(); err != nil {
-			p.c.log.Debug("end produce stream", "error", err)
-		}
-		cancel()
-	}
-	defer stop()
-	ended := make(chan error, 1)
-	go func() {
-		for {
-			r, err := s.Receive()
-			if err != nil {
-				ended <- err
-				return
-			}
-			now := p.c.clock.Now()
-			p.mu.Lock()
-			p.answered(r, now)
-			p.mu.Unlock()
-			answers++
-		}
-	}()
-	b := first
-	for {
-		if b != nil {
-			err = s.Send(&tidemarkv1.ProduceStreamRequest{Correlation: b.correlation, Produce: &tidemarkv1.ProduceRequest{
-				Topic: b.part.topic.name, Partition: b.part.id, Batch: b.bytes, Acks: protoAcks[p.cfg.Acks],
-			}})
-			if err != nil {
-				break
-			}
-		}
-		p.mu.Lock()
-		b = p.pick(p.c.clock.Now())
-		p.mu.Unlock()
-		if b != nil {
-			continue
-		}
-		select {
-		case <-p.wakeSender:
-		case err := <-ended:
-			return answers, err
-		case <-p.ctx.Done():
-			stop()
-			<-ended //nolint:errcheck // why it ended is known: we ended it
-			return answers, p.ctx.Err()
-		}
-	}
-	// After io.EOF the reason is at the receiving end, and there already or about to be.
-	if !errors.Is(err, io.EOF) {
-		stop()
-		<-ended //nolint:errcheck // why it ended is known: we ended it
-		return answers, err
-	}
-	return answers, <-ended
-}
-
-// sleep reports whether it slept to the end, or false when the producer ended.
-func (p *Producer) sleep(d time.Duration) bool {
+// sleep reports whether it slept to the end, or false when ctx ended.
+func (p *Producer) sleep(ctx context.Context, d time.Duration) bool {
 	t := p.c.clock.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-t.C():
 		return true
-	case <-p.ctx.Done():
+	case <-ctx.Done():
 		return false
 	}
 }
@@ -140,7 +22,7 @@ func (p *Producer) sleep(d time.Duration) bool {
 // newID gets a producer id of its own for a partition whose sequence has a gap.
 func (p *Producer) newID(part *partition) {
 	for n := 0; ; n++ {
-		r, err := p.c.produce.InitProducer(p.ctx, &tidemarkv1.InitProducerRequest{})
+		r, err := p.initProducer(p.ctx)
 		if err == nil {
 			p.mu.Lock()
 			part.pid, part.epoch, part.next = r.GetProducerId(), int16(r.GetProducerEpoch()), 0
@@ -154,7 +36,7 @@ func (p *Producer) newID(part *partition) {
 		}
 		e := p.c.remoteError(err)
 		p.c.log.Warn("get a producer id", "error", e)
-		if !p.sleep(p.c.backoff(n, e.RetryAfter)) {
+		if !p.sleep(p.ctx, p.c.backoff(n, e.RetryAfter)) {
 			return
 		}
 	}
@@ -164,6 +46,7 @@ func (p *Producer) newID(part *partition) {
 func (p *Producer) keep() {
 	timer := p.c.clock.NewTimer(time.Hour)
 	defer timer.Stop()
+	changed := p.c.changed()
 	for {
 		now := p.c.clock.Now()
 		p.topics.Range(func(_, v any) bool {
@@ -178,6 +61,12 @@ func (p *Producer) keep() {
 		select {
 		case <-timer.C():
 		case <-p.wakeKeeper:
+		case <-changed:
+			changed = p.c.changed()
+			p.grown()
+			p.mu.Lock()
+			p.sweep(p.c.clock.Now())
+			p.mu.Unlock()
 		case <-p.ctx.Done():
 			return
 		}
@@ -210,14 +99,24 @@ func (p *Producer) due(now time.Time) (seal []toSeal, next time.Duration) {
 		part := l.b.part
 		switch {
 		case l.b.bytes != nil: // sealed because it was full
-		case part.waiting < p.window && !part.draining && part.unnumbered == 0:
+		case part.waiting < p.window && !part.draining && !part.moving && part.unnumbered == 0:
 			seal = append(seal, toSeal{part, l.b})
 		default:
 			part.lingered = true // let it grow until there is room in flight
 		}
 	}
+	if !now.Before(p.sweepAt) {
+		p.sweep(now)
+	}
+	if len(p.active) > 0 && p.c.known.direct {
+		next = min(next, p.sweepAt.Sub(now))
+	}
+	fenced := p.fenced.Load() != nil
 	for part := range p.active {
 		p.expire(part, now)
+		if fenced {
+			p.settle(part)
+		}
 		if len(part.queue) == 0 {
 			continue
 		}

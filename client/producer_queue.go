@@ -1,6 +1,7 @@
 package client
 
 import (
+	"bytes"
 	"time"
 
 	"connectrpc.com/connect"
@@ -11,18 +12,21 @@ import (
 
 // Every function of this file is called with Producer.mu held; none does I/O. The rules are told in the package comment.
 
-// enqueue lets the sender look at the partition.
+// enqueue lets the sender of the partition's leader look at it.
 func (p *Producer) enqueue(part *partition) {
-	if !part.isReady {
-		part.isReady = true
-		p.ready = append(p.ready, part)
+	if part.waiting == 0 {
+		p.choose(part)
 	}
-	wake(p.wakeSender)
+	if part.readyAt != part.via {
+		part.readyAt = part.via
+		part.via.ready = append(part.via.ready, part)
+	}
+	wake(part.via.wake)
 }
 
 // sendable is the next batch to send of a partition, or nil.
 func (p *Producer) sendable(part *partition, now time.Time) *batch {
-	if part.draining || part.broken || part.waiting >= p.window || now.Before(part.retryAt) {
+	if part.draining || part.moving || part.broken || p.fenced.Load() != nil || part.waiting >= p.window || now.Before(part.retryAt) {
 		return nil
 	}
 	for _, b := range part.queue {
@@ -35,37 +39,53 @@ func (p *Producer) sendable(part *partition, now time.Time) *batch {
 	return nil
 }
 
-// pick takes the next batch of any partition, in turn, and puts it in flight.
-func (p *Producer) pick(now time.Time) *batch {
-	for len(p.ready) > 0 {
-		part := p.ready[0]
-		p.ready[0] = nil
-		p.ready = p.ready[1:]
-		part.isReady = false
+// pick takes the next batch of any partition of a sender, in turn, and puts it in flight.
+func (p *Producer) pick(s *sender, now time.Time) *tidemarkv1.ProduceStreamRequest {
+	for len(s.ready) > 0 {
+		part := s.ready[0]
+		s.ready[0] = nil
+		s.ready = s.ready[1:]
+		if part.readyAt != s {
+			continue // it moved
+		}
+		part.readyAt = nil
 		b := p.sendable(part, now)
 		if b == nil {
 			continue // an answer or the keeper will put it back
 		}
-		if p.idempotent && !b.numbered {
-			if b.bytes.ProducerID() != part.pid || b.bytes.ProducerEpoch() != part.epoch || b.bytes.BaseSequence() != part.next {
-				b.bytes.SetProducer(part.pid, part.epoch, part.next)
-			}
-			part.next = record.AddSequence(part.next, b.count)
-		}
 		if !b.numbered {
-			b.numbered = true
-			part.unnumbered -= b.count
+			p.number(b)
 		}
 		p.correlation++
 		b.correlation, b.state = p.correlation, batchFlying
 		p.flying[b.correlation] = b
 		part.waiting++
+		s.flying++
+		part.tried = max(part.tried, part.viaEpoch)
 		if p.sendable(part, now) != nil {
 			p.enqueue(part)
 		}
-		return b
+		return &tidemarkv1.ProduceStreamRequest{Correlation: b.correlation, Produce: &tidemarkv1.ProduceRequest{
+			Topic: part.topic.name, Partition: part.id, Batch: b.bytes, Acks: protoAcks[p.cfg.Acks],
+		}}
 	}
 	return nil
+}
+
+// number gives a batch its place in the partition's sequence.
+func (p *Producer) number(b *batch) {
+	part := b.part
+	if p.idempotent {
+		if b.bytes.ProducerID() != part.pid || b.bytes.ProducerEpoch() != part.epoch || b.bytes.BaseSequence() != part.next {
+			if b.shared {
+				b.bytes, b.shared = bytes.Clone(b.bytes), false
+			}
+			b.bytes.SetProducer(part.pid, part.epoch, part.next)
+		}
+		part.next = record.AddSequence(part.next, b.count)
+	}
+	b.numbered = true
+	part.unnumbered -= b.count
 }
 
 // answered takes one response of the stream.
@@ -78,7 +98,7 @@ func (p *Producer) answered(r *tidemarkv1.ProduceStreamResponse, now time.Time) 
 	if ok := r.GetProduced(); ok != nil {
 		b.state, b.answer = batchAcked, ok
 		if !b.part.draining {
-			b.part.attempts = 0
+			b.part.attempts, b.part.refusals = 0, 0
 		}
 	} else {
 		p.failed(b, produceError(r.GetError()), now)
@@ -86,11 +106,11 @@ func (p *Producer) answered(r *tidemarkv1.ProduceStreamResponse, now time.Time) 
 	p.settle(b.part)
 }
 
-// cut is told that the stream is gone, and with it every answer that was outstanding.
-func (p *Producer) cut(err *Error, now time.Time) {
+// cut is told that the stream of a sender is gone, and with it every answer that was outstanding there.
+func (p *Producer) cut(s *sender, err *Error, now time.Time) {
 	p.lastError = err
 	parts := map[*partition]struct{}{}
-	for _, b := range p.inOrder() {
+	for _, b := range p.inOrder(s) {
 		p.land(b)
 		p.failed(b, err, now)
 		parts[b.part] = struct{}{}
@@ -100,10 +120,13 @@ func (p *Producer) cut(err *Error, now time.Time) {
 	}
 }
 
-// inOrder lists the batches in flight, those of a partition in the order of its queue.
-func (p *Producer) inOrder() []*batch {
+// inOrder lists the batches in flight over a sender, those of a partition in the order of its queue.
+func (p *Producer) inOrder(s *sender) []*batch {
 	var out []*batch
 	for part := range p.active {
+		if part.via != s {
+			continue
+		}
 		for _, b := range part.queue {
 			if b.state == batchFlying {
 				out = append(out, b)
@@ -117,6 +140,7 @@ func (p *Producer) inOrder() []*batch {
 func (p *Producer) land(b *batch) {
 	delete(p.flying, b.correlation)
 	b.part.waiting--
+	b.part.via.flying--
 	b.state = batchQueued
 }
 
@@ -132,9 +156,17 @@ func (p *Producer) failed(b *batch, err *Error, now time.Time) {
 	part.draining = true
 	part.retryAt = now.Add(p.c.backoff(part.attempts, err.RetryAfter))
 	part.attempts++
+	if err.Reason == reasonNotLeader {
+		p.notLeader(part, now)
+	}
 	switch {
+	case p.idempotent && err.Reason == ReasonFencedProducer:
+		b.state = batchRejected
+		p.fence(err)
 	case p.idempotent && err.Reason == reasonUnknownProducer && !b.doubt:
 		part.broken = true // the server forgot the id, and refused the batch: it can have another
+	case p.idempotent && err.Reason == reasonOutOfOrderSequence && b.outOfOrder < 2:
+		b.outOfOrder++ // a leader that lost the partition and has not heard of it yet knows less than the next one
 	case p.idempotent && err.Retryable:
 	case !p.idempotent && err.Retryable && !b.doubt:
 	default:
@@ -144,6 +176,13 @@ func (p *Producer) failed(b *batch, err *Error, now time.Time) {
 
 // settle finishes what has its outcome, in order, and lets the partition go on when nothing is in flight any more.
 func (p *Producer) settle(part *partition) {
+	if err := p.fenced.Load(); err != nil && part.waiting == 0 {
+		for _, b := range part.queue {
+			if b.state == batchQueued {
+				b.state, b.err = batchRejected, err
+			}
+		}
+	}
 	for len(part.queue) > 0 {
 		b := part.queue[0]
 		if b.state != batchAcked && b.state != batchRejected {
@@ -157,8 +196,9 @@ func (p *Producer) settle(part *partition) {
 		p.gap(b)
 		p.finish(b, b.err)
 	}
-	if part.waiting == 0 && part.draining {
-		if part.broken {
+	if part.waiting == 0 {
+		part.moving = false
+		if part.broken && p.fenced.Load() == nil {
 			p.renumber(part)
 		} else {
 			part.draining = false

@@ -79,9 +79,9 @@ func (p *Producer) load(ctx context.Context, name string, again bool) error {
 	needID := p.idempotent && !p.hasID
 	p.mu.Unlock()
 	if needID {
-		r, err := p.c.produce.InitProducer(ctx, &tidemarkv1.InitProducerRequest{})
+		r, err := p.initProducer(ctx)
 		if err != nil {
-			return p.c.remoteError(err)
+			return err
 		}
 		p.mu.Lock()
 		p.hasID, p.id, p.epoch = true, r.GetProducerId(), int16(r.GetProducerEpoch())
@@ -96,8 +96,11 @@ func (p *Producer) load(ctx context.Context, name string, again bool) error {
 		t.sticky.Store(int32(p.c.randomBelow(int64(info.GetPartitions()))))
 	}
 	p.mu.Lock()
+	if !ok {
+		p.followed = append(p.followed, p.c.follow(name))
+	}
 	for n := int32(len(parts)); n < info.GetPartitions(); n++ {
-		parts = append(parts, &partition{topic: t, id: n, pid: p.id, epoch: p.epoch})
+		parts = append(parts, &partition{topic: t, id: n, pid: p.id, epoch: p.epoch, route: route{viaEpoch: noEpoch, tried: noEpoch}})
 	}
 	p.mu.Unlock()
 	limit, err := strconv.ParseInt(info.GetConfig()[maxMessageKey], 10, 64)
@@ -109,4 +112,22 @@ func (p *Producer) load(ctx context.Context, name string, again bool) error {
 	t.loaded.Store(p.c.clock.Now().UnixNano())
 	p.topics.Store(name, t)
 	return nil
+}
+
+// initProducer gets a producer id.
+func (p *Producer) initProducer(ctx context.Context) (*tidemarkv1.InitProducerResponse, error) {
+	return ask(ctx, p.c, true, func(e *endpoint) (*tidemarkv1.InitProducerResponse, error) {
+		return e.produce.InitProducer(ctx, &tidemarkv1.InitProducerRequest{})
+	})
+}
+
+// grown has a topic asked about again when the metadata show more partitions than are known here.
+func (p *Producer) grown() {
+	p.topics.Range(func(_, v any) bool {
+		t := v.(*topic) //nolint:errcheck,forcetypeassert // the map holds nothing else
+		if n, _, ok := p.c.partitions(t.name); ok && int(n) > len(*t.parts.Load()) {
+			t.loaded.Store(0)
+		}
+		return true
+	})
 }

@@ -63,8 +63,8 @@ type QueryOptions struct {
 	// Progress, unless nil, hears every ProgressEvery (1 s when 0, and 100 ms at least) how far the query is. Query and Next call it.
 	Progress      func(QueryProgress)
 	ProgressEvery time.Duration
-	// RetryFor is how long a query that has not begun is tried again when the server is busy or the connection breaks; 5 s when
-	// 0, not at all below 0, and never longer than Timeout. That nobody listens at the server's address is told at once.
+	// RetryFor is how long a query is tried again that no server has begun because it was busy or about to stop, or whose connection
+	// broke; 5 s when 0, not at all below 0, and never longer than Timeout. That nobody listens at any server's address is told at once.
 	RetryFor time.Duration
 	// Memory is where the records of the result come from; nil is Go's heap.
 	Memory memory.Allocator
@@ -87,8 +87,11 @@ type QueryStats struct {
 	Elapsed, Queued, CaughtUp time.Duration
 }
 
-// Query runs one statement, at most 1 MiB of SQL, and returns when the server has begun it and told the result's columns. The
+// Query runs one statement, at most 1 MiB of SQL, and returns when a server has begun it and told the result's columns. The
 // caller reads the rows and closes them. When ctx ends, so does the query. Errors are *Error.
+//
+// A server that is busy or stops says so before it begins, and the query is tried again as RetryFor says, on another node where there is one.
+// A query whose connection broke before it returned anything is sent again once, no more: it may be what broke the server.
 func (c *Client) Query(ctx context.Context, sql string, o QueryOptions) (*Rows, error) {
 	begin := c.clock.Now()
 	retryFor := o.RetryFor
@@ -98,21 +101,48 @@ func (c *Client) Query(ctx context.Context, sql string, o QueryOptions) (*Rows, 
 	if o.Timeout > 0 {
 		retryFor = min(retryFor, o.Timeout)
 	}
+	tried := map[*endpoint]bool{}
+	resent := false
 	for attempt := 0; ; attempt++ {
 		spent := time.Duration(0)
 		if attempt > 0 {
 			spent = c.clock.Now().Sub(begin)
 		}
-		rows, begun, err := c.startQuery(ctx, o.request(sql, spent), &o)
+		to := c.anyBut(serveQueries, tried)
+		rows, begun, err := c.startQuery(ctx, to, o.request(sql, spent), &o)
 		if err == nil {
+			c.worked(to)
 			return rows, nil
 		}
-		e := c.queryError(err)
-		wait := c.backoff(attempt, e.RetryAfter)
-		if begun || !e.Retryable || ctx.Err() != nil || neverSent(err) || c.clock.Now().Sub(begin)+wait >= retryFor {
+		c.failed(to, err)
+		e := c.queryError(to, err)
+		if ctx.Err() != nil || retryFor < 0 {
 			return nil, e
 		}
-		c.log.Info("query has not begun, trying again", "server", c.server, "error", e)
+		tried[to] = true
+		others := !tried[c.anyBut(serveQueries, tried)]
+		switch stops := e.Reason == reasonShuttingDown && !begun; {
+		case neverSent(err):
+			if !others {
+				return nil, e
+			}
+		case connectionTrouble(err) && !stops:
+			if resent {
+				return nil, e
+			}
+			resent = true
+		case begun || !e.Retryable:
+			return nil, e
+		}
+		wait := time.Duration(0)
+		if !others {
+			clear(tried)
+			wait = c.backoff(attempt, e.RetryAfter)
+		}
+		if c.clock.Now().Sub(begin)+wait >= retryFor {
+			return nil, e
+		}
+		c.log.Info("query is tried again", "server", to.url, "error", e)
 		t := c.clock.NewTimer(wait)
 		select {
 		case <-t.C():
@@ -125,29 +155,49 @@ func (c *Client) Query(ctx context.Context, sql string, o QueryOptions) (*Rows, 
 
 // Explain tells how a statement would run, as text in lines, and which position it would cover.
 func (c *Client) Explain(ctx context.Context, sql string, o QueryOptions) (plan string, covers []Position, err error) {
-	r, err := c.query.Explain(ctx, &tidemarkv1.ExplainRequest{Sql: sql, AtLeast: positionsToProto(o.AtLeast), TimeoutMs: timeoutMillis(o.Timeout, 0)})
+	r, err := askQueries(ctx, c, connectionTrouble, func(to *endpoint) (*tidemarkv1.ExplainResponse, error) {
+		return to.query.Explain(ctx, &tidemarkv1.ExplainRequest{Sql: sql, AtLeast: positionsToProto(o.AtLeast), TimeoutMs: timeoutMillis(o.Timeout, 0)})
+	})
 	if err != nil {
-		return "", nil, c.queryError(err)
+		return "", nil, err
 	}
 	return r.GetPlan(), positionsFromProto(r.GetPosition()), nil
 }
 
-// CancelQuery ends a running or waiting query, whoever began it.
+// CancelQuery ends a running or waiting query, whoever began it, on whichever node.
 func (c *Client) CancelQuery(ctx context.Context, id string) error {
-	if _, err := c.query.Cancel(ctx, &tidemarkv1.CancelRequest{QueryId: id}); err != nil {
-		return c.queryError(err)
-	}
-	return nil
+	elsewhere := func(err error) bool { return connect.CodeOf(err) == connect.CodeNotFound || connectionTrouble(err) }
+	_, err := askQueries(ctx, c, elsewhere, func(to *endpoint) (*tidemarkv1.CancelResponse, error) {
+		return to.query.Cancel(ctx, &tidemarkv1.CancelRequest{QueryId: id})
+	})
+	return err
 }
 
 // ListTables returns every table that SQL knows with its columns, as far as they are known, by schema and name. Topics have the
 // schema "".
 func (c *Client) ListTables(ctx context.Context) ([]*tidemarkv1.Table, error) {
-	r, err := c.query.ListTables(ctx, &tidemarkv1.ListTablesRequest{})
-	if err != nil {
-		return nil, c.queryError(err)
+	r, err := askQueries(ctx, c, connectionTrouble, func(to *endpoint) (*tidemarkv1.ListTablesResponse, error) {
+		return to.query.ListTables(ctx, &tidemarkv1.ListTablesRequest{})
+	})
+	return r.GetTables(), err
+}
+
+// askQueries makes a unary call about queries, and on one further node after the other while another may know better.
+func askQueries[T any](ctx context.Context, c *Client, elsewhere func(error) bool, call func(*endpoint) (T, error)) (T, error) {
+	tried := map[*endpoint]bool{}
+	for {
+		to := c.anyBut(serveQueries, tried)
+		r, err := call(to)
+		if err == nil {
+			c.worked(to)
+			return r, nil
+		}
+		c.failed(to, err)
+		tried[to] = true
+		if !elsewhere(err) || ctx.Err() != nil || tried[c.anyBut(serveQueries, tried)] {
+			return r, c.queryError(to, err)
+		}
 	}
-	return r.GetTables(), nil
 }
 
 func (o *QueryOptions) request(sql string, spent time.Duration) *tidemarkv1.ExecuteRequest {
@@ -171,8 +221,8 @@ func timeoutMillis(timeout, spent time.Duration) int64 {
 }
 
 // queryError is remoteError for queries: a full queue is empty again soon, whatever else the server says of it.
-func (c *Client) queryError(err error) *Error {
-	e := c.remoteError(err)
+func (c *Client) queryError(of *endpoint, err error) *Error {
+	e := c.errorFrom(of.url, err)
 	if e.Reason == ReasonQueryQueueFull {
 		e.Retryable = true
 	}

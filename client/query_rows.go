@@ -19,6 +19,7 @@ import (
 // reads from it.
 type Rows struct {
 	c        *Client
+	from     *endpoint
 	cancel   context.CancelFunc
 	stream   *connect.ServerStreamForClient[tidemarkv1.ExecuteResponse]
 	progress func(QueryProgress)
@@ -34,15 +35,15 @@ type Rows struct {
 	closed   bool
 }
 
-// startQuery makes one attempt. begun tells that the server has begun the query, which therefore is not tried again.
-func (c *Client) startQuery(ctx context.Context, req *tidemarkv1.ExecuteRequest, o *QueryOptions) (rows *Rows, begun bool, err error) {
+// startQuery makes one attempt. begun tells that the server has begun the query.
+func (c *Client) startQuery(ctx context.Context, to *endpoint, req *tidemarkv1.ExecuteRequest, o *QueryOptions) (rows *Rows, begun bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
-	stream, err := c.query.Execute(ctx, req)
+	stream, err := to.query.Execute(ctx, req)
 	if err != nil {
 		cancel()
 		return nil, false, err
 	}
-	r := &Rows{c: c, cancel: cancel, stream: stream, progress: o.Progress}
+	r := &Rows{c: c, from: to, cancel: cancel, stream: stream, progress: o.Progress}
 	if err := r.begin(o.Memory); err != nil {
 		begun = r.id != ""
 		r.Close()
@@ -187,7 +188,7 @@ func (r *Rows) readError(err error) *Error {
 		return e
 	}
 	if ce, ok := errors.AsType[*connect.Error](err); ok {
-		return r.c.queryError(ce)
+		return r.c.queryError(r.from, ce)
 	}
 	return brokenResult(err, err.Error())
 }

@@ -3,11 +3,13 @@ package client_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"connectrpc.com/connect"
@@ -156,9 +158,10 @@ func TestQueryTriesAgainBeforeItBegan(t *testing.T) {
 			err: queryFailure(connect.CodeResourceExhausted, "QUERY_QUEUE_FULL", nil), options: client.QueryOptions{Timeout: time.Millisecond},
 			attempts: 1, reason: "QUERY_QUEUE_FULL",
 		},
-		"wrong SQL":    {err: queryFailure(connect.CodeInvalidArgument, "SYNTAX", nil), attempts: 1, reason: "SYNTAX"},
-		"out of time":  {err: queryFailure(connect.CodeDeadlineExceeded, "QUERY_TIMEOUT", nil), attempts: 1, reason: "QUERY_TIMEOUT"},
-		"it had begun": {err: queryFailure(connect.CodeUnavailable, "SHUTTING_DOWN", nil), begun: true, attempts: 1, reason: "SHUTTING_DOWN"},
+		"wrong SQL":                         {err: queryFailure(connect.CodeInvalidArgument, "SYNTAX", nil), attempts: 1, reason: "SYNTAX"},
+		"out of time":                       {err: queryFailure(connect.CodeDeadlineExceeded, "QUERY_TIMEOUT", nil), attempts: 1, reason: "QUERY_TIMEOUT"},
+		"it had begun":                      {err: queryFailure(connect.CodeUnavailable, "UNAVAILABLE", nil), begun: true, attempts: 1, reason: "UNAVAILABLE"},
+		"it had begun on a node that stops": {err: queryFailure(connect.CodeUnavailable, "SHUTTING_DOWN", nil), begun: true, attempts: 2, reason: "SHUTTING_DOWN"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := &queryServer{execute: func(_ context.Context, attempt int, _ *tidemarkv1.ExecuteRequest, send func(*tidemarkv1.ExecuteResponse)) error {
@@ -196,6 +199,65 @@ func TestQueryOfNobody(t *testing.T) {
 	defer c.Close()
 	if _, err := c.Query(t.Context(), "SELECT 1", client.QueryOptions{Timeout: time.Hour, RetryFor: time.Hour}); !client.IsUnreachable(err) {
 		t.Error(err)
+	}
+}
+
+// A query whose connection breaks before it returned anything goes to another node, once: it may be what breaks nodes.
+func TestQueryGoesToAnotherNode(t *testing.T) {
+	for _, begun := range []bool{false, true} {
+		t.Run(fmt.Sprint("begun ", begun), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := startFleet(t, 3)
+				f.create("t", 1)
+				c := f.client(client.Config{})
+				cons := consumer(t, c, "t", client.ConsumerConfig{}) // it has the nodes learned
+				f.fill("t", 1)
+				if _, err := cons.Poll(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				synctest.Wait()
+				var asked []string
+				breaks := 1
+				stream := numbers(t, 5)
+				for _, n := range f.nodes {
+					n.execute = func(_ context.Context, _ *tidemarkv1.ExecuteRequest, send func(*tidemarkv1.ExecuteResponse) error) error {
+						asked = append(asked, n.id)
+						if begun {
+							if err := send(started("q")); err != nil {
+								return err
+							}
+						}
+						if len(asked) <= breaks {
+							n.pipes.cut()
+							return nil
+						}
+						if begun {
+							return errors.Join(send(piece(stream)), send(finished(5)))
+						}
+						return errors.Join(send(started("q")), send(piece(stream)), send(finished(5)))
+					}
+				}
+				rows, err := c.Query(t.Context(), "SELECT n", client.QueryOptions{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got, err := readAll(rows); !errors.Is(err, io.EOF) || len(got) != 5 {
+					t.Error(got, err)
+				}
+				rows.Close()
+				if len(asked) != 2 || asked[0] == asked[1] {
+					t.Error(asked)
+				}
+				asked, breaks = nil, 100
+				if _, err := c.Query(t.Context(), "SELECT n", client.QueryOptions{}); err == nil || len(asked) != 2 {
+					t.Error(asked, err)
+				}
+				asked = nil
+				if _, err := c.Query(t.Context(), "SELECT n", client.QueryOptions{RetryFor: -1}); err == nil || len(asked) != 1 {
+					t.Error(asked, err)
+				}
+			})
+		})
 	}
 }
 

@@ -258,7 +258,7 @@ func (h *hasty) NewTimer(d time.Duration) clock.Timer {
 func TestConsumersTellTrouble(t *testing.T) {
 	log := newFakeLog()
 	time := &hasty{}
-	n, c := startNode(t, log, func(config *client.Config) { config.Clock = time })
+	n, c := startNode(t, log, func(config *client.Config) { config.Clock, config.DisableDirect = time, true })
 	log.create("orders", 1)
 	log.write("orders", 0, order(0))
 	r, err := Consumers{Client: c}.Open(log.topic("orders"), map[int32]int64{0: 0})

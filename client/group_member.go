@@ -1,0 +1,306 @@
+package client
+
+import (
+	"context"
+	"time"
+
+	tidemarkv1 "github.com/tidemark-io/tidemark/proto/tidemark/v1"
+)
+
+// callTimeout is how long one call about a membership may take, other than a join.
+const callTimeout = 5 * time.Second
+
+// groupRetryable tells whether a call about a group may be made again for what it was answered.
+func groupRetryable(e *Error) bool {
+	return retryableRead(e) || e.Reason == reasonNotCoordinator || e.Reason == ReasonRebalanceInProgress
+}
+
+// ask makes one call to a node, which forwards it to the coordinator.
+func (g *GroupConsumer) ask(ctx context.Context, f func(ctx context.Context, to *endpoint) error) *Error {
+	to := g.c.any()
+	ctx, cancel := context.WithTimeout(ctx, min(callTimeout, max(g.cfg.SessionTimeout/2, time.Second)))
+	defer cancel()
+	if err := f(ctx, to); err != nil {
+		g.c.failed(to, err)
+		return g.c.errorFrom(to.url, err)
+	}
+	g.c.worked(to)
+	return nil
+}
+
+// membership is how calls name the member; mu is held.
+func (g *GroupConsumer) membership() *tidemarkv1.Membership {
+	return &tidemarkv1.Membership{Group: g.group, MemberId: g.member.id, InstanceId: g.cfg.InstanceID, Generation: g.member.generation}
+}
+
+// keep joins the group, keeps the membership alive, and joins again when it is told to.
+func (g *GroupConsumer) keep() {
+	for {
+		answer, ok := g.join()
+		if !ok {
+			return
+		}
+		if less, wait := g.adopt(answer); less {
+			g.awaitRelease(wait)
+			continue // the others wait to hear that it is given up
+		}
+		if g.beat(nil) == pulseRejoin && g.eager() {
+			g.awaitRelease(g.revokeAll())
+		}
+	}
+}
+
+// join is in the group when it returns true; false when the consumer ended.
+func (g *GroupConsumer) join() (*tidemarkv1.JoinGroupResponse, bool) {
+	g.mu.Lock()
+	told := g.member.heard
+	g.mu.Unlock()
+	for try := 0; ; try++ {
+		g.mu.Lock()
+		req := &tidemarkv1.JoinGroupRequest{
+			Group: g.group, MemberId: g.member.id, InstanceId: g.cfg.InstanceID, ClientId: g.cfg.ClientID, Topics: g.topics, Strategy: g.cfg.Strategy,
+			Owned: topicPartitions(g.target), SessionTimeoutMs: int32(g.cfg.SessionTimeout.Milliseconds()), RebalanceTimeoutMs: int32(g.cfg.RebalanceTimeout.Milliseconds()),
+		}
+		g.member.joining = true
+		g.mu.Unlock()
+		if g.ctx.Err() != nil {
+			return nil, false
+		}
+		to := g.c.any()
+		ctx, cancel := context.WithTimeout(g.ctx, g.cfg.RebalanceTimeout+callTimeout)
+		answer, err := to.group.Join(ctx, req)
+		cancel()
+		if g.ctx.Err() != nil {
+			return nil, false
+		}
+		if err == nil {
+			g.c.worked(to)
+			return answer, true
+		}
+		g.c.failed(to, err)
+		e := g.c.errorFrom(to.url, err)
+		g.c.log.Info("join a group", "group", g.group, "server", to.url, "error", e)
+		now := g.c.clock.Now()
+		if try == 0 { // it may have waited for others for long: the silence begins now
+			g.mu.Lock()
+			if !g.member.heard.IsZero() {
+				g.member.heard = now
+			}
+			g.mu.Unlock()
+		}
+		if !g.stillMember(e, now) && !groupRetryable(e) && e.Reason != ReasonUnknownMember && e.Reason != ReasonIllegalGeneration {
+			g.end(e)
+			return nil, false
+		}
+		if groupRetryable(e) && now.Sub(told) >= g.cfg.SessionTimeout {
+			told = now
+			g.mu.Lock()
+			g.problem = e.again()
+			g.mu.Unlock()
+			wake(g.bell)
+		}
+		if !g.pause(g.ctx, g.c.backoff(try, e.RetryAfter), nil) {
+			return nil, false
+		}
+	}
+}
+
+// stillMember draws from an error what it means for the membership: false when everything was lost by it.
+func (g *GroupConsumer) stillMember(e *Error, now time.Time) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	switch {
+	case e.Reason == ReasonUnknownMember:
+		g.member.id = ""
+	case e.Reason == ReasonIllegalGeneration:
+	case groupRetryable(e) && now.Sub(g.member.heard) < g.cfg.SessionTimeout:
+		return true
+	}
+	keys := make([]logKey, 0, len(g.held))
+	for key := range g.held {
+		keys = append(keys, key)
+	}
+	clear(g.target)
+	g.lose(keys)
+	return false
+}
+
+// end is the end of the membership for good.
+func (g *GroupConsumer) end(e *Error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.fatal = e
+	g.member.joining = false
+	g.move()
+	wake(g.bell)
+}
+
+// adopt takes an assignment. less tells that something was taken away, of which the application still has wait.
+func (g *GroupConsumer) adopt(answer *tidemarkv1.JoinGroupResponse) (less bool, wait []logKey) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	target := make(map[logKey]assignment, len(answer.GetAssigned()))
+	for _, a := range answer.GetAssigned() {
+		target[logKey{a.GetTopic(), a.GetPartition()}] = assignment{topicID: a.GetTopicId(), committed: max(a.GetCommitted(), -1)}
+	}
+	for key, had := range g.target {
+		now, kept := target[key]
+		if !kept || now.topicID != had.topicID { // a topic that was made again is another one
+			less = true
+		}
+	}
+	g.member.id, g.member.generation, g.member.joining, g.member.heard = answer.GetMemberId(), answer.GetGeneration(), false, g.c.clock.Now()
+	g.target, g.problem = target, nil
+	if g.closed {
+		g.target = map[logKey]assignment{}
+	}
+	wait = g.surplus()
+	g.move()
+	wake(g.bell)
+	return less, wait
+}
+
+// revokeAll takes everything back from the application.
+func (g *GroupConsumer) revokeAll() []logKey {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	clear(g.target)
+	wake(g.bell)
+	return g.surplus()
+}
+
+// awaitRelease waits, as a living member, until the application has given up partitions. When it does not call Poll in time they are lost to it.
+func (g *GroupConsumer) awaitRelease(keys []logKey) {
+	limit := g.c.clock.Now().Add(g.cfg.RebalanceTimeout / 4 * 3)
+	g.beat(func() bool {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		var left []logKey
+		for _, key := range keys {
+			if g.held[key] != nil {
+				left = append(left, key)
+			}
+		}
+		if len(left) > 0 && !g.c.clock.Now().Before(limit) {
+			g.c.log.Warn("Poll was not called in time: partitions are given up without the application", "group", g.group, "partitions", len(left))
+			g.lose(left)
+			left = nil
+		}
+		return len(left) == 0
+	})
+}
+
+type pulse uint8
+
+const (
+	pulseRejoin pulse = iota // the coordinator says to join again
+	pulseOut                 // of the group: everything is lost
+	pulseEnd                 // of the consumer
+	pulseDone                // what was waited for has come
+)
+
+// beat sends heartbeats until the coordinator says to join again, or, unless done is nil, until that is true, whatever the coordinator
+// says of joining. done is asked with every heartbeat, and when something of the membership has changed.
+func (g *GroupConsumer) beat(done func() bool) pulse {
+	every := min(g.cfg.SessionTimeout/3, 3*time.Second)
+	timer := g.c.clock.NewTimer(every)
+	defer timer.Stop()
+	for try := 0; ; {
+		g.mu.Lock()
+		moved := g.member.moved
+		g.mu.Unlock()
+		if done != nil && done() {
+			return pulseDone
+		}
+		select {
+		case <-timer.C():
+		case <-g.hurry:
+		case <-moved:
+			continue
+		case <-g.ctx.Done():
+			return pulseEnd
+		}
+		rejoin, e := g.heartbeat()
+		now := g.c.clock.Now()
+		switch {
+		case g.ctx.Err() != nil:
+			return pulseEnd
+		case e == nil:
+			try = 0
+			g.mu.Lock()
+			g.member.heard = now
+			g.mu.Unlock()
+			if rejoin && done == nil {
+				return pulseRejoin
+			}
+			timer.Reset(every)
+		default:
+			g.c.log.Info("heartbeat of a group", "group", g.group, "error", e)
+			if !g.stillMember(e, now) {
+				return pulseOut
+			}
+			timer.Reset(min(every, g.c.backoff(try, 0)))
+			try++
+		}
+	}
+}
+
+func (g *GroupConsumer) heartbeat() (rejoin bool, e *Error) {
+	g.mu.Lock()
+	req := &tidemarkv1.HeartbeatRequest{Member: g.membership()}
+	g.mu.Unlock()
+	e = g.ask(g.ctx, func(ctx context.Context, to *endpoint) error {
+		answer, err := to.group.Heartbeat(ctx, req)
+		rejoin = answer.GetRejoin()
+		return err
+	})
+	if e != nil && e.Reason == ReasonRebalanceInProgress {
+		return true, nil
+	}
+	return rejoin, e
+}
+
+// leave gives the partitions to the others at once. A member with a name of its own comes back.
+func (g *GroupConsumer) leave(ctx context.Context) error {
+	g.mu.Lock()
+	req := &tidemarkv1.LeaveGroupRequest{Member: g.membership()}
+	g.member.id = ""
+	g.mu.Unlock()
+	if req.GetMember().GetMemberId() == "" || g.cfg.InstanceID != "" {
+		return nil
+	}
+	begin := g.c.clock.Now()
+	for try := 0; ; try++ {
+		e := g.ask(ctx, func(ctx context.Context, to *endpoint) error {
+			_, err := to.group.Leave(ctx, req)
+			return err
+		})
+		switch {
+		case e == nil, e.Reason == ReasonUnknownMember, e.Reason == ReasonIllegalGeneration, e.Reason == ReasonFencedInstance:
+			return nil
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case !groupRetryable(e) || g.c.clock.Now().Sub(begin) >= g.cfg.SessionTimeout:
+			return e
+		}
+		if !g.pause(ctx, g.c.backoff(try, e.RetryAfter), nil) {
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// topicPartitions lists partitions by topic.
+func topicPartitions(of map[logKey]assignment) []*tidemarkv1.TopicPartitions {
+	by := map[string]*tidemarkv1.TopicPartitions{}
+	var out []*tidemarkv1.TopicPartitions
+	for key := range of {
+		t := by[key.topic]
+		if t == nil {
+			t = &tidemarkv1.TopicPartitions{Topic: key.topic}
+			by[key.topic] = t
+			out = append(out, t)
+		}
+		t.Partitions = append(t.Partitions, key.partition)
+	}
+	return out
+}
