@@ -97,6 +97,9 @@
 //	fold.go sweep.go                   small objects merged; what nothing refers to deleted
 //	acks.go errors.go telemetry.go     words that leave the node
 //	queue.go                           a list with two ends
+//	controller.go                      who gives out partitions, on the node that does
+//	route*.go peers.go metadata.go     calls on their way to the node that they concern
+//	groups*.go                         consumer groups: coordinators over the machine of package group
 //	service*.go                        the Connect services and the HTTP intake over all of it
 //	wal/                               the log on disk
 package ingest

@@ -68,12 +68,14 @@ const (
 // Retryable tells whether the same request may succeed later without anybody changing it.
 func (r Reason) Retryable() bool {
 	switch r {
-	case ReasonNotLeader, ReasonBackPressure, ReasonOutcomeUnknown, ReasonShuttingDown, ReasonTimeout, ReasonUnavailable:
+	case ReasonNotLeader, ReasonNotCoordinator, ReasonBackPressure, ReasonOutcomeUnknown, ReasonShuttingDown, ReasonTimeout, ReasonUnavailable:
 		return true
 	case ReasonUnknownTopic, ReasonUnknownPartition, ReasonTopicExists, ReasonInvalidTopic, ReasonInvalidConfig,
 		ReasonInvalidRequest, ReasonInvalidRecord, ReasonCorruptBatch, ReasonUnknownCodec, ReasonTooLarge,
 		ReasonOffsetOutOfRange, ReasonOutOfOrderSequence, ReasonUnknownProducer, ReasonFencedProducer,
-		ReasonCorruptData, ReasonCanceled, ReasonInternal, ReasonUnknownNode, ReasonLastNode, ReasonNodeAlive:
+		ReasonCorruptData, ReasonCanceled, ReasonInternal, ReasonUnknownNode, ReasonLastNode, ReasonNodeAlive,
+		ReasonInvalidGroup, ReasonUnknownGroup, ReasonGroupFull, ReasonRebalanceInProgress, ReasonGroupNotEmpty, ReasonUnknownMemberID,
+		ReasonMemberIDRequired, ReasonIllegalGeneration, ReasonFencedInstanceID, ReasonInconsistentGroupProtocol:
 		return false
 	}
 	return false

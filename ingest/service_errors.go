@@ -15,25 +15,28 @@ import (
 // Code is the Connect code that a reason goes out with.
 func (r Reason) Code() connect.Code {
 	switch r {
-	case ReasonUnknownTopic, ReasonUnknownPartition, ReasonUnknownNode:
+	case ReasonUnknownTopic, ReasonUnknownPartition, ReasonUnknownNode, ReasonUnknownGroup:
 		return connect.CodeNotFound
 	case ReasonTopicExists:
 		return connect.CodeAlreadyExists
 	case ReasonInvalidTopic, ReasonInvalidConfig, ReasonInvalidRequest, ReasonInvalidRecord, ReasonCorruptBatch,
-		ReasonUnknownCodec, ReasonTooLarge:
+		ReasonUnknownCodec, ReasonTooLarge, ReasonInvalidGroup:
 		return connect.CodeInvalidArgument
 	case ReasonOffsetOutOfRange:
 		return connect.CodeOutOfRange
-	case ReasonBackPressure:
+	case ReasonBackPressure, ReasonGroupFull:
 		return connect.CodeResourceExhausted
-	case ReasonOutOfOrderSequence, ReasonUnknownProducer, ReasonFencedProducer, ReasonLastNode, ReasonNodeAlive:
+	case ReasonOutOfOrderSequence, ReasonUnknownProducer, ReasonFencedProducer, ReasonLastNode, ReasonNodeAlive,
+		ReasonGroupNotEmpty, ReasonUnknownMemberID, ReasonMemberIDRequired, ReasonIllegalGeneration, ReasonFencedInstanceID, ReasonInconsistentGroupProtocol:
 		return connect.CodeFailedPrecondition
 	case ReasonOutcomeUnknown:
 		// Not unavailable: gRPC clients repeat that code by themselves, and a repetition may write twice.
 		return connect.CodeUnknown
 	case ReasonCorruptData:
 		return connect.CodeDataLoss
-	case ReasonNotLeader, ReasonShuttingDown, ReasonUnavailable:
+	case ReasonRebalanceInProgress:
+		return connect.CodeAborted
+	case ReasonNotLeader, ReasonNotCoordinator, ReasonShuttingDown, ReasonUnavailable:
 		return connect.CodeUnavailable
 	case ReasonTimeout:
 		return connect.CodeDeadlineExceeded

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/tidemark-io/tidemark/proof/failpoint"
 )
 
 // Consumer groups in etcd.
@@ -29,7 +31,7 @@ import (
 // is in doubt no longer when the key shows another claim: then it may or may not have been made before that claim, and
 // the claimer has read what it did.
 
-// ErrNotCoordinator: another claim of the group came after ours.
+// ErrNotCoordinator says that another claim of the group came after ours.
 var ErrNotCoordinator = errors.New("the group has another coordinator")
 
 // Limits of what a group keeps.
@@ -322,7 +324,9 @@ func (c *Client) WriteGroup(ctx context.Context, claim GroupClaim, w GroupWrite)
 	}
 	next := claim
 	err = c.retry(ctx, fmt.Sprintf("write group %q", claim.Group), func() (bool, error) {
+		failpoint.Here(failpoint.GroupBeforeCommit)
 		result, err := c.kv.Txn(ctx, txn)
+		failpoint.Here(failpoint.GroupAfterCommit)
 		if err != nil {
 			return false, err
 		}

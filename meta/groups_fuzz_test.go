@@ -30,3 +30,11 @@ func FuzzGroupOffsets(f *testing.F) {
 		}
 	})
 }
+
+// TestGroupOffsetsAsDrawn is the example of docs/formats/etcd.md.
+func TestGroupOffsetsAsDrawn(t *testing.T) {
+	p, err := encodeGroupOffsets(GroupOffsets{3: {Offset: 42, LeaderEpoch: -1, Committed: 1000, Metadata: "x"}})
+	if want := "\x01\x01\x03\x2a\x00\xe8\x07\x01x"; err != nil || string(p) != want {
+		t.Errorf("%x, %v", p, err)
+	}
+}

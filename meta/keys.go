@@ -85,9 +85,6 @@ func (k Keys) Manifest(p Partition) string {
 // Schema holds a topic's columns.
 func (k Keys) Schema(id TopicID) string { return k.prefix + dirSchemas + id.String() }
 
-// Group holds a consumer group.
-func (k Keys) Group(name string) string { return k.prefix + dirGroups + name }
-
 // parseL0 takes the key of an L0 record apart.
 func (k Keys) parseL0(key string) (NodeID, Incarnation, Seq, error) {
 	parts := strings.Split(strings.TrimPrefix(key, k.prefix+dirL0), "/")
