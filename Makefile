@@ -5,7 +5,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null)
 DATA    ?= ./tidemark-data
 
 .DEFAULT_GOAL := help
-.PHONY: help build build-nocgo run run-minio test race kill twin lint proto fuzz bench tools clean
+.PHONY: help build build-nocgo run run-minio run-cluster test race kill kill-matrix sim mutants nemesis twin lint proto fuzz bench tools clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,7 @@ run-minio: build ## run it on a real MinIO and a real separate etcd, with data i
 test: ## run every test, also those that need a real S3 server
 	@tools/install minio >/dev/null
 	go test -count=1 ./... # never cached: some tests build and run the command, which the cache does not see
+	TIDEMARK_SIM_SHRINK=0 go test -count=1 -tags mutants -run TestMutants ./ingest
 
 race: ## run every test under the race detector
 	@tools/install minio >/dev/null
@@ -33,6 +34,22 @@ race: ## run every test under the race detector
 KILLS ?= 50
 kill: ## kill -9 the process KILLS (50) times under load, on each durability, and look what is left
 	TIDEMARK_KILLS='$(KILLS)' go test -count=1 -timeout 60m -v ./cmd/tidemark/killtest
+
+kill-matrix: ## kill a node at every durable step, on each durability, and recover it
+	TIDEMARK_KILL_MATRIX=full go test -count=1 -timeout 60m -run TestKillMatrix -v ./cmd/tidemark/killtest
+
+SEEDS ?= 2000
+STATES ?= 100000
+sim: ## run SEEDS (2000) simulated clusters, and search small ones through STATES (100000) states
+	TIDEMARK_SIM_SEEDS='$(SEEDS)' TIDEMARK_SIM_STATES='$(STATES)' go test -count=1 -timeout 24h -run 'TestClusterSim|TestClusterSmall' -v ./ingest
+
+mutants: ## put known bugs on, one by one, and see that the simulation finds each
+	go test -count=1 -timeout 4h -tags mutants -run TestMutants -v ./ingest
+
+NEMESIS ?= 10m
+nemesis: ## break a real cluster of three nodes, three etcd and a MinIO for NEMESIS (10m), and check what clients saw
+	@tools/install minio >/dev/null
+	TIDEMARK_NEMESIS='$(NEMESIS)' TIDEMARK_NEMESIS_SVG='$(CURDIR)/bin/nemesis.svg' go test -count=1 -timeout 6h -run TestNemesis -v ./proof/nemesis
 
 QUERIES ?= 5000
 twin: ## ask QUERIES (5000) random statements under load and kills, and compare each answer with plain DuckDB's
