@@ -93,6 +93,13 @@ func (c *Client) anyBut(kind serves, not map[*endpoint]bool) *endpoint {
 			best = e
 		}
 	}
+	if not[best] || now.Before(best.notBefore) { // one that is about to go rather than one that does not answer
+		for _, n := range k.view.sorted {
+			if e := k.at(n.url); e != nil && n.going && n.serves[kind] && worse(best, e, not, now) {
+				best = e
+			}
+		}
+	}
 	if !not[best] {
 		k.current[kind] = best
 	}
@@ -112,12 +119,12 @@ func worse(a, b *endpoint, not map[*endpoint]bool, now time.Time) bool {
 func (k *cluster) startsOf(kind serves) []*endpoint {
 	list := make([]*endpoint, 0, len(k.configured)+len(k.view.sorted))
 	for _, e := range k.configured {
-		if n, known := k.view.byURL(e.url); !known || n.serves[kind] {
+		if n, known := k.view.byURL(e.url); !known || n.serves[kind] && !n.going {
 			list = append(list, e)
 		}
 	}
 	for _, n := range k.view.sorted {
-		if e := k.learned[n.url]; e != nil && n.serves[kind] && !slices.Contains(list, e) {
+		if e := k.learned[n.url]; e != nil && n.serves[kind] && !n.going && !slices.Contains(list, e) {
 			list = append(list, e)
 		}
 	}

@@ -24,7 +24,8 @@ type view struct {
 
 type node struct {
 	id, incarnation, url string
-	serves               [serveKinds]bool // what it takes; nothing when it is about to go
+	serves               [serveKinds]bool // what it takes
+	going                bool             // it is about to go: it takes calls, but others should
 }
 
 // serves is a kind of call that a node takes or does not, by its roles.
@@ -99,9 +100,9 @@ func (v *view) apply(r *metadata, asked map[string]bool, believe bool) (changed,
 func (v *view) setNodes(list []*tidemarkv1.Node) (changed bool) {
 	nodes := make(map[string]node, len(list))
 	for _, n := range list {
-		is := node{id: n.GetId(), incarnation: n.GetIncarnation(), url: strings.TrimRight(n.GetHttp(), "/")}
+		is := node{id: n.GetId(), incarnation: n.GetIncarnation(), url: strings.TrimRight(n.GetHttp(), "/"), going: n.GetDraining() || n.GetStopping()}
 		for kind, role := range roleOf {
-			is.serves[kind] = (len(n.GetRoles()) == 0 || slices.Contains(n.GetRoles(), role)) && !n.GetDraining() && !n.GetStopping()
+			is.serves[kind] = (len(n.GetRoles()) == 0 || slices.Contains(n.GetRoles(), role))
 		}
 		nodes[is.id] = is
 	}

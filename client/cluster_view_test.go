@@ -123,8 +123,8 @@ func TestChoiceOfNodes(t *testing.T) {
 		t.Error("any after a failure:", e.url)
 	}
 	c.failed(a, dial)
-	if e := c.any(); e != start {
-		t.Error("any when all have failed is the one that may be tried soonest:", e.url)
+	if e := c.any(); e.url != "http://d" {
+		t.Error("any when all others have failed is one that is about to go:", e.url)
 	}
 	if _, ok := c.leader("t", 0); ok {
 		t.Error("a leader that cannot be dialled")

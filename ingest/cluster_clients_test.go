@@ -202,7 +202,7 @@ func (p *clusterProducer) send(b *clusterBatch, first bool) {
 				c.failf("produce to %s: %v", c.name(p.id), err)
 			}
 			p.gone = true
-		case ReasonNotLeader, ReasonBackPressure, ReasonOutcomeUnknown, ReasonUnavailable, ReasonShuttingDown:
+		case ReasonNotLeader, ReasonBackPressure, ReasonOutcomeUnknown, ReasonUnavailable, ReasonShuttingDown, ReasonUnknownPartition:
 			c.notef("producer %d: %d: %s", p.number, b.first, reason)
 			p.resend = true
 		default:
@@ -386,9 +386,14 @@ func (r *clusterConsumer) poll() bool {
 		if at.node.cutStore {
 			return true // it fails, and is tried again
 		}
+		if _, known := at.index.TopicByID(r.id.Topic); !known {
+			return true // deleted, and the assignment that says so waits for a commit in doubt
+		}
 		b, ok := at.index.Lookup(r.id, r.next)
 		if !ok {
-			c.failf("%s offset %d is neither in the tail nor in the index of %s at %d", c.name(r.id), r.next, at.node.id, at.index.Revision())
+			b, known := c.truth.Lookup(r.id, r.next)
+			c.failf("%s offset %d is neither in the tail nor in the index of %s at %d, which ends at %d (%v); the mark is %d; etcd at %d has it in %s: %t",
+				c.name(r.id), r.next, at.node.id, at.index.Revision(), at.index.End(r.id), at.index.Hole(r.id), got.hwm, c.etcd.revision, b.Object, known)
 		}
 		if _, there := c.store[b.Object]; !there && at.index.Revision() < c.etcd.revision {
 			return true // folded and swept since: it plans anew

@@ -27,8 +27,8 @@ type clusterStep struct {
 }
 
 var clusterSteps = []clusterStep{
-	{name: "produce", weight: 220, run: (*cluster).stepProduce},
-	{name: "poll", weight: 110, run: (*cluster).stepPoll},
+	{name: "produce", weight: 300, run: (*cluster).stepProduce},
+	{name: "poll", weight: 170, run: (*cluster).stepPoll},
 	{name: "query", weight: 6, run: (*cluster).stepQuery},
 	{name: "give up", weight: 4, run: (*cluster).stepGiveUp, rude: true},
 	{name: "write log", weight: 120, run: (*cluster).stepWriteLog},
@@ -71,7 +71,7 @@ var clusterSteps = []clusterStep{
 
 // A seed has its faults in a burst of steps between quiet stretches, as bad days come.
 const (
-	clusterSteps1 = 17_000 // steps a seed at least
+	clusterSteps1 = 19_000 // steps a seed at least
 	clusterLogic  = 5*time.Minute + 10*time.Second
 )
 

@@ -230,6 +230,9 @@ func (i *incarnation) readTier(ctx context.Context, p partitionPlan, maxBytes in
 		offset = b.BaseOffset + int64(b.Count)
 	}
 	if len(blocks) == 0 {
+		if _, known := i.follower.TopicByID(p.id.Topic); !known {
+			return Errorf(ReasonUnknownTopic, "the topic was deleted while it was read")
+		}
 		return Errorf(ReasonCorruptData, "offset %d of partition %d is below the high watermark %d, but neither tail nor index has it", p.offset, p.id.Partition, p.hwm)
 	}
 	read := make([][]byte, len(blocks))
