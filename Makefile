@@ -8,7 +8,7 @@ DATA    ?= ./tidemark-data
 .PHONY: help build build-nocgo run run-minio run-cluster test race kill kill-matrix sim mutants nemesis twin lint proto fuzz bench tools clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build bin/tidemark
 	CGO_ENABLED=1 go build -ldflags '-X main.version=$(VERSION)' -o bin/tidemark ./cmd/tidemark
@@ -21,6 +21,9 @@ run: build ## run Tidemark with demo data in DATA (./tidemark-data), on http://1
 
 run-minio: build ## run it on a real MinIO and a real separate etcd, with data in DATA/minio-demo
 	exec deploy/run-minio.sh '$(DATA)/minio-demo'
+
+run-cluster: build ## run three nodes on one etcd and a real MinIO, with data in DATA/cluster
+	exec deploy/run-cluster.sh '$(DATA)/cluster'
 
 test: ## run every test, also those that need a real S3 server
 	@tools/install minio >/dev/null

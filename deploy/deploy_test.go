@@ -2,6 +2,7 @@
 package deploy
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"regexp"
@@ -28,8 +29,8 @@ func TestComposeServices(t *testing.T) {
 		t.Fatal(err)
 	}
 	services, _ := file["services"].(map[string]any)
-	if len(services) != 4 {
-		t.Fatalf("%d services, want 4", len(services))
+	if len(services) != 6 {
+		t.Fatalf("%d services, want 6", len(services))
 	}
 	pinned := regexp.MustCompile(`^[a-z.]+/[a-z/-]+:(v\d+\.\d+\.\d+|RELEASE\.[0-9TZ-]+)$`)
 	for name, s := range services {
@@ -38,10 +39,11 @@ func TestComposeServices(t *testing.T) {
 			t.Fatalf("service %s is no mapping", name)
 		}
 		image, hasImage := service["image"].(string)
-		if _, builds := service["build"]; hasImage == builds {
-			t.Errorf("service %s needs an image or a build, and not both", name)
+		_, builds := service["build"]
+		if !hasImage {
+			t.Errorf("service %s names no image", name)
 		}
-		if hasImage && !pinned.MatchString(image) {
+		if !builds && !pinned.MatchString(image) {
 			t.Errorf("service %s: image %s is not pinned to a version", name, image)
 		}
 		needs, _ := service["depends_on"].(map[string]any)
@@ -49,6 +51,33 @@ func TestComposeServices(t *testing.T) {
 			if services[other] == nil {
 				t.Errorf("service %s depends on %s, which is not there", name, other)
 			}
+		}
+	}
+}
+
+// TestComposeNodes holds the nodes to what makes them three: a name, an address, a port and a volume of their own, and one etcd and
+// one object store.
+func TestComposeNodes(t *testing.T) {
+	file, err := yaml.Parser().Unmarshal([]byte(read(t, "compose.yaml")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	services, _ := file["services"].(map[string]any)
+	seen := map[string]bool{}
+	for _, name := range []string{"node-1", "node-2", "node-3"} {
+		node, _ := services[name].(map[string]any)
+		settings, _ := node["environment"].(map[string]any)
+		if settings["TIDEMARK_NODE_ID"] != name || settings["TIDEMARK_ADVERTISE"] != "http://"+name+":8640" {
+			t.Errorf("%s is told to be %v at %v", name, settings["TIDEMARK_NODE_ID"], settings["TIDEMARK_ADVERTISE"])
+		}
+		for _, own := range []string{fmt.Sprint(node["ports"]), fmt.Sprint(node["volumes"])} {
+			if own == "<nil>" || seen[own] {
+				t.Errorf("%s shares %s with another", name, own)
+			}
+			seen[own] = true
+		}
+		if command := fmt.Sprint(node["command"]); !strings.Contains(command, "--etcd=http://etcd:2379") || !strings.Contains(command, "--store=s3://tidemark/compose") {
+			t.Errorf("%s runs %s", name, command)
 		}
 	}
 }
@@ -89,7 +118,7 @@ func TestScripts(t *testing.T) {
 	if err != nil {
 		t.Skipf("no bash: %v", err)
 	}
-	for _, name := range []string{"run-minio.sh", "../.ci/run", "../tools/install", "../tools/lint", "../tools/proto", "../tools/fuzz"} {
+	for _, name := range []string{"run-minio.sh", "run-cluster.sh", "../.ci/run", "../tools/install", "../tools/lint", "../tools/proto", "../tools/fuzz"} {
 		if out, err := exec.CommandContext(t.Context(), bash, "-n", name).CombinedOutput(); err != nil {
 			t.Errorf("%s: %v\n%s", name, err, out)
 		}

@@ -29,22 +29,10 @@ type line struct {
 
 // TestTour pastes the README's tour, line by line, as a reader would.
 func TestTour(t *testing.T) {
-	if testing.Short() {
-		t.Skip("builds and runs the whole server; leave -short away")
-	}
-	for _, tool := range []string{"bash", "curl"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			t.Skipf("the tour is pasted into bash and calls curl: %v", err)
-		}
-	}
-	blocks := readTour(t, "../README.md")
+	needTools(t)
+	blocks := readBlocks(t, "../README.md", "## A tour")
 	root := t.TempDir()
-	binary := filepath.Join(root, "bin", "tidemark")
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", binary, "../cmd/tidemark")
-	build.Env = append(os.Environ(), "CGO_ENABLED=1")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build tidemark: %v\n%s", err, out)
-	}
+	binary := build(t, root, "tidemark", "../cmd/tidemark", "1")
 
 	address := freeAddress(t)
 	server := startServer(t, binary, filepath.Join(root, "data"), address)
@@ -55,20 +43,75 @@ func TestTour(t *testing.T) {
 			server = startServer(t, binary, filepath.Join(root, "data"), address)
 		}
 		for _, l := range block {
-			pasteLine(t, root, address, l)
+			pasteLine(t, root, "http://"+address, l)
 		}
 	}
 	server.stop(t)
 }
 
+// TestThreeNodes pastes the README's section of that name, on an etcd and three nodes.
+func TestThreeNodes(t *testing.T) {
+	needTools(t)
+	blocks := readBlocks(t, "../README.md", "## Three nodes")
+	root := t.TempDir()
+	binary := build(t, root, "tidemark", "../cmd/tidemark", "0") // no SQL here, and it links faster
+	etcd := startEtcd(t, build(t, root, "etcd", "../deploy/etcd", "0"), filepath.Join(root, "etcd-data"))
+	var nodes []*server
+	var urls []string
+	for n := range 3 {
+		address, name := freeAddress(t), fmt.Sprint("node-", n+1)
+		nodes = append(nodes, start(t, binary, address, "serve", "--node-id", name, "--data-dir", filepath.Join(root, name), "--http", address,
+			"--etcd", etcd, "--store", "file://"+filepath.Join(root, "store")))
+		urls = append(urls, "http://"+address)
+	}
+	for _, node := range nodes {
+		node.waitFor(t, "")
+	}
+	for _, block := range blocks {
+		for _, l := range block {
+			pasteLine(t, root, strings.Join(urls, ","), l)
+		}
+	}
+	for _, node := range nodes {
+		node.stop(t)
+	}
+}
+
+func needTools(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("builds and runs the whole server; leave -short away")
+	}
+	for _, tool := range []string{"bash", "curl"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Skipf("the tour is pasted into bash and calls curl: %v", err)
+		}
+	}
+}
+
+// build makes a program in bin/ of a directory.
+func build(t *testing.T, root, name, of, cgo string) string {
+	t.Helper()
+	binary := filepath.Join(root, "bin", name)
+	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", binary, of)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED="+cgo)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("build %s: %v\n%s", name, err, out)
+	}
+	return binary
+}
+
 // pasteLine runs one line with bash, in a directory where bin/tidemark is, as in a clone.
-func pasteLine(t *testing.T, dir, address string, l line) {
+func pasteLine(t *testing.T, dir, server string, l line) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
+	if strings.HasPrefix(l.command, "export ") {
+		return // the next line is not of the same bash; it has what was exported, but for our own address
+	}
 	cmd := exec.CommandContext(ctx, "bash", "-c", l.command)
 	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "TIDEMARK_SERVER=http://"+address, "PATH="+filepath.Join(dir, "bin")+":"+os.Getenv("PATH"))
+	cmd.Env = append(os.Environ(), "TIDEMARK_SERVER="+server, "PATH="+filepath.Join(dir, "bin")+":"+os.Getenv("PATH"))
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); err != nil {
@@ -81,20 +124,20 @@ func pasteLine(t *testing.T, dir, address string, l line) {
 	}
 }
 
-// readTour returns the sh blocks of the tour.
-func readTour(t *testing.T, name string) [][]line {
+// readBlocks returns the sh blocks of a section.
+func readBlocks(t *testing.T, name, section string) [][]line {
 	t.Helper()
 	text, err := os.ReadFile(name)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var blocks [][]line
-	inTour, inBlock := false, false
+	inSection, inBlock := false, false
 	for i, s := range strings.Split(string(text), "\n") {
 		switch {
 		case strings.HasPrefix(s, "## "):
-			inTour = strings.HasPrefix(s, "## A tour")
-		case !inTour:
+			inSection = strings.HasPrefix(s, section)
+		case !inSection:
 		case s == "```sh":
 			inBlock = true
 			blocks = append(blocks, nil)
@@ -115,8 +158,8 @@ func readTour(t *testing.T, name string) [][]line {
 			last.prints = append(last.prints, want)
 		}
 	}
-	if len(blocks) < 5 {
-		t.Fatalf("found %d blocks of the tour in %s; did its heading change?", len(blocks), name)
+	if len(blocks) < 3 {
+		t.Fatalf("found %d blocks of %q in %s; did its heading change?", len(blocks), section, name)
 	}
 	return blocks
 }
@@ -135,10 +178,11 @@ func freeAddress(t *testing.T) string {
 }
 
 type server struct {
-	cmd  *exec.Cmd
-	log  *output
-	done chan struct{} // closed when the process has gone
-	err  error         // of the process, after done
+	cmd     *exec.Cmd
+	address string
+	log     *output
+	done    chan struct{} // closed when the process has gone
+	err     error         // of the process, after done
 }
 
 // output is what a process prints, readable while it does.
@@ -162,8 +206,16 @@ func (o *output) String() string {
 // startServer starts what `make run` does and returns when its banner is there, as a reader would wait for it.
 func startServer(t *testing.T, binary, data, address string) *server {
 	t.Helper()
-	s := &server{log: new(output), done: make(chan struct{})}
-	s.cmd = exec.Command(binary, "dev", "--demo", "--data-dir", data, "--http", address, "--kafka", "off")
+	s := start(t, binary, address, "dev", "--demo", "--data-dir", data, "--http", address, "--kafka", "off")
+	s.waitFor(t, "Ctrl-C stops")
+	return s
+}
+
+// start runs a program that serves at an address; it is killed at the end of the test.
+func start(t *testing.T, binary, address string, args ...string) *server {
+	t.Helper()
+	s := &server{log: new(output), address: address, done: make(chan struct{})}
+	s.cmd = exec.Command(binary, args...)
 	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
 	if err := s.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -176,14 +228,20 @@ func startServer(t *testing.T, binary, data, address string) *server {
 		_ = s.cmd.Process.Kill() // an error says that it has gone already
 		<-s.done
 		if t.Failed() {
-			t.Logf("the server said:\n%s", tail([]byte(s.log.String()), 40))
+			t.Logf("%s said:\n%s", args[0], tail([]byte(s.log.String()), 40))
 		}
 	})
+	return s
+}
+
+// waitFor waits until the server is ready and has said a text.
+func (s *server) waitFor(t *testing.T, text string) {
+	t.Helper()
 	deadline := clock.System().NewTimer(time.Minute)
 	defer deadline.Stop()
 	poll := clock.System().NewTimer(0)
 	defer poll.Stop()
-	for !strings.Contains(s.log.String(), "Ctrl-C stops") || !ready(t, address) {
+	for !strings.Contains(s.log.String(), text) || !ready(t, s.address) {
 		select {
 		case <-s.done:
 			t.Fatalf("the server ended while starting: %v", s.err)
@@ -193,7 +251,16 @@ func startServer(t *testing.T, binary, data, address string) *server {
 			poll.Reset(20 * time.Millisecond)
 		}
 	}
-	return s
+}
+
+// startEtcd runs an etcd and returns its URL; whoever needs it waits for it.
+func startEtcd(t *testing.T, binary, data string) string {
+	t.Helper()
+	client, peer := freeAddress(t), "http://"+freeAddress(t)
+	start(t, binary, client, "--name", "tour", "--data-dir", data, "--log-level", "warn",
+		"--listen-client-urls", "http://"+client, "--advertise-client-urls", "http://"+client,
+		"--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", "tour="+peer)
+	return "http://" + client
 }
 
 func ready(t *testing.T, address string) bool {

@@ -183,7 +183,8 @@ func (a *app) withBenchTopic(ctx context.Context, f *benchFlags, use func(*tidem
 func (a *app) serverRSS(ctx context.Context) int64 {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimRight(a.server, "/")+"/metrics", nil)
+	first, _, _ := strings.Cut(a.server, ",")
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimRight(first, "/")+"/metrics", nil)
 	if err != nil {
 		return 0
 	}

@@ -6,11 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strconv"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/tidemark-io/tidemark/client"
 )
 
 type consumeFlags struct {
@@ -19,6 +20,11 @@ type consumeFlags struct {
 	count      int64
 	untilEnd   bool
 	format     string
+
+	group       string
+	instance    string
+	strategy    string
+	commitEvery time.Duration
 }
 
 func newConsumeCommand(a *app) *cobra.Command {
@@ -37,18 +43,28 @@ With -o json each record is an object on a line of its own:
 NULL is null, so a tombstone has "value":null. When key, value or a header's value
 is not UTF-8, "encoding":"base64" is added, and all of them are in base64.
 
+With --group it is a member of a consumer group: it prints the partitions that are its
+share, from where the group has got to, and commits what it has printed. Ctrl-C commits and
+leaves, so that the others take over at once.
+
 ` + formatHelp,
 		Example: `  tidemark consume access --until-end | sort
   tidemark consume access --from 2026-11-24T00:00:00Z -n 10 -o json
-  tidemark consume access -f '%p:%o %k=%v\n'`,
-		Args: topicArg,
-		RunE: func(cmd *cobra.Command, args []string) error { return a.consume(cmd.Context(), args[0], f) },
+  tidemark consume access -f '%p:%o %k=%v\n'
+  tidemark consume access --group billing`,
+		Args:              topicArg,
+		ValidArgsFunction: onlyFirst(a.completeFrom(a.topicNames)),
+		RunE:              func(cmd *cobra.Command, args []string) error { return a.consume(cmd.Context(), args[0], f) },
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&f.from, "from", "start", "where to begin: start, end, an `OFFSET` or a time as 2006-01-02T15:04:05Z")
 	flags.Int32SliceVarP(&f.partitions, "partition", "p", nil, "read only partition `P`; may be repeated")
 	flags.Int64VarP(&f.count, "count", "n", 0, "stop after `N` records")
 	flags.BoolVar(&f.untilEnd, "until-end", false, "stop at the end as it was at the beginning")
+	flags.StringVarP(&f.group, "group", "g", "", "be a member of `GROUP`")
+	flags.StringVar(&f.instance, "instance-id", "", "`NAME` of this member that outlives it: back within 45s it has its partitions again, and nobody else gets them")
+	flags.StringVar(&f.strategy, "strategy", "", "how the group shares partitions out: cooperative-sticky (default), range or roundrobin")
+	flags.DurationVar(&f.commitEvery, "commit-every", defaultCommitEvery, "how often a member commits what it has printed")
 	flags.StringVarP(&f.format, "format", "f", "", "print records in this `FORMAT` instead of value and line feed")
 	return cmd
 }
@@ -64,25 +80,53 @@ func (f *consumeFlags) options(topic string) (consumerOptions, error) {
 	if f.count < 0 {
 		return o, usagef("leave it away to go on for ever", "-n %d is no count", f.count)
 	}
-	switch f.from {
-	case "start":
-		o.start = true
-		return o, nil
-	case "end":
-		o.end = true
-		return o, nil
-	}
-	if n, err := strconv.ParseInt(f.from, 10, 64); err == nil && n >= 0 {
-		o.offset = n
-		return o, nil
-	}
-	t, err := time.Parse(time.RFC3339, f.from)
+	at, err := parsePlace("--from", f.from)
 	if err != nil {
-		return o, usagef("use start, end, an offset such as 42, or a time such as 2006-01-02T15:04:05Z", "--from %q is no place to begin", f.from)
+		return o, err
 	}
-	o.timestampMs = t.UnixMilli()
-	return o, nil
+	o.start, o.end, o.offset, o.timestampMs = at.start, at.end, at.offset, at.timestampMs
+	err = f.groupOptions(&o)
+	return o, err
 }
+
+// groupOptions are those of a member of a group.
+func (f *consumeFlags) groupOptions(o *consumerOptions) error {
+	if f.group == "" {
+		switch {
+		case f.instance != "":
+			return usagef("add --group GROUP", "--instance-id is for a member of a group")
+		case f.strategy != "":
+			return usagef("add --group GROUP", "--strategy is for a member of a group")
+		case f.commitEvery != defaultCommitEvery:
+			return usagef("add --group GROUP", "--commit-every is for a member of a group")
+		}
+		return nil
+	}
+	switch {
+	case len(f.partitions) > 0:
+		return usagef("leave -p away", "a member of a group reads what is its share, and no partition of its choice")
+	case f.untilEnd:
+		return usagef("use -n, or read without a group", "--until-end cannot be told for a group: others read some of its partitions")
+	case !o.start && !o.end:
+		return usagef("use --from start or --from end for a group that has committed nothing; `tidemark group seek` sets where any other goes on",
+			"--from %s: a group goes on where it has got to", f.from)
+	case f.commitEvery < leastCommitEvery || f.commitEvery > time.Hour:
+		return usagef("use 10ms to 1h", "--commit-every %s is out of range", f.commitEvery)
+	}
+	switch f.strategy {
+	case "", client.CooperativeSticky, client.Range, client.RoundRobin:
+	default:
+		return usagef("use cooperative-sticky, range or roundrobin", "unknown --strategy %q", f.strategy)
+	}
+	o.group, o.instance, o.strategy, o.commitEvery = f.group, f.instance, f.strategy, f.commitEvery
+	return nil
+}
+
+// How often members of groups commit.
+const (
+	defaultCommitEvery = 5 * time.Second
+	leastCommitEvery   = 10 * time.Millisecond
+)
 
 // messageWriter prints records one after the other.
 type messageWriter struct {
@@ -171,7 +215,11 @@ func (a *app) consume(ctx context.Context, topic string, f consumeFlags) error {
 			}
 			return nil
 		})
-		if flushErr := w.out.Flush(); flushErr != nil && err == nil {
+		flushErr := w.out.Flush()
+		if flushErr == nil && (err == nil || errors.Is(err, errEnough)) {
+			c.printed()
+		}
+		if flushErr != nil && err == nil {
 			err = flushErr
 		}
 	}
@@ -180,6 +228,9 @@ func (a *app) consume(ctx context.Context, topic string, f consumeFlags) error {
 		return doing(closeErr, "consume %q", topic)
 	}
 	if ctx.Err() != nil {
+		if closeErr != nil {
+			return doing(closeErr, "consume %q", topic)
+		}
 		return fail(exitInterrupted, "", "") // the records are printed and nothing is owed: no more words
 	}
 	return doing(err, "consume %q", topic)

@@ -1,7 +1,7 @@
 // Command tidemark is the Tidemark log service and its command line.
 //
-// One binary holds the server (dev, serve) and the tools that talk to one (topic, produce, consume, bench, …). The
-// tools use package client and nothing else for data, so that whatever they can do, a program can.
+// One binary holds the server (dev, serve) and the tools that talk to one or to a cluster of them (topic, produce, consume,
+// group, cluster, bench, …). The tools use package client and nothing else for data, so that whatever they can do, a program can.
 //
 // # Shape
 //

@@ -21,7 +21,8 @@ func (elsewhere) Names() []string { return nil }
 func (elsewhere) Paths() []string {
 	return []string{
 		"/" + tidemarkv1connect.TopicServiceName + "/", "/" + tidemarkv1connect.ProduceServiceName + "/",
-		"/" + tidemarkv1connect.ConsumeServiceName + "/", "/v1/topics/",
+		"/" + tidemarkv1connect.ConsumeServiceName + "/", "/" + tidemarkv1connect.GroupServiceName + "/",
+		"/" + tidemarkv1connect.ClusterServiceName + "/", "/v1/topics/",
 	}
 }
 

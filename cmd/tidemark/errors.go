@@ -61,6 +61,9 @@ func adviceFor(reason string, metadata map[string]string) (code int, next string
 	if code, next, ok := queryAdvice(reason, metadata); ok {
 		return code, next
 	}
+	if code, next, ok := clusterAdvice(reason); ok {
+		return code, next
+	}
 	switch reason {
 	case client.ReasonUnreachable:
 		return exitUnreachable, "is the server running? `tidemark dev` starts one; --server or TIDEMARK_SERVER says where it is"
@@ -91,6 +94,35 @@ func adviceFor(reason string, metadata map[string]string) (code int, next string
 		return exitFailed, "the server's log names the object and the place; the data there is not served"
 	}
 	return exitFailed, ""
+}
+
+// clusterAdvice is adviceFor for the reasons of nodes and consumer groups.
+func clusterAdvice(reason string) (code int, next string, ok bool) {
+	switch reason {
+	case "UNKNOWN_NODE":
+		return exitNotFound, "`tidemark cluster nodes` shows the nodes there are", true
+	case "LAST_NODE":
+		return exitFailed, "somebody has to take what it leads: start another node, or cancel the drain of one", true
+	case "NODE_ALIVE":
+		return exitFailed, "`tidemark cluster drain` moves what an alive node leads without any loss", true
+	case "UNKNOWN_GROUP":
+		return exitNotFound, "`tidemark group list` shows the groups there are", true
+	case "INVALID_GROUP":
+		return exitUsage, "a group's name has 1 to 255 bytes of UTF-8", true
+	case "GROUP_NOT_EMPTY":
+		return exitFailed, "stop its members first; `tidemark group describe` shows who they are", true
+	case "GROUP_FULL":
+		return exitFailed, "let it have fewer members", true
+	case client.ReasonFencedInstance:
+		return exitFailed, "another process has the same --instance-id: give each its own", true
+	case "INCONSISTENT_GROUP_PROTOCOL":
+		return exitFailed, "all members of a group need the same --strategy, and clients of one kind", true
+	case client.ReasonNotAssigned, client.ReasonUnknownMember, client.ReasonIllegalGeneration, client.ReasonRebalanceInProgress:
+		return exitFailed, "the group gave the partitions to others; what was printed last may be printed again by them", true
+	case "NOT_COORDINATOR":
+		return exitFailed, "try again in a moment", true
+	}
+	return 0, "", false
 }
 
 // queryAdvice is adviceFor for the reasons of queries. For a mistake in the statement the server knows better what to do, such as the

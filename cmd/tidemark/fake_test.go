@@ -30,7 +30,11 @@ type fakeServer struct {
 	messages map[string][]message // by topic, in the order in which they came
 	failAt   int                  // the record from which on all are refused; 0 for none
 	failWith error
+	cluster  *fakeCluster
+	groups   *fakeGroups
 	opened   []producerOptions
+	consumed []consumerOptions
+	closing  func(done bool) error // what ends a consumer
 	asked    []*tidemarkv1.ExecuteRequest
 	slow     chan struct{} // gets a value when a query begins that waits for its client to go away
 	canceled chan struct{} // gets a value when it has
@@ -40,9 +44,12 @@ type fakeServer struct {
 func newFakeServer(t *testing.T) (*fakeServer, func(environ ...string) *testApp) {
 	t.Helper()
 	s := &fakeServer{topics: map[string]*tidemarkv1.Topic{}, messages: map[string][]message{}, slow: make(chan struct{}, 1), canceled: make(chan struct{}, 1)}
+	s.cluster, s.groups = &fakeCluster{}, &fakeGroups{groups: map[string]*tidemarkv1.DescribeGroupResponse{}}
 	mux := http.NewServeMux()
 	mux.Handle(tidemarkv1connect.NewTopicServiceHandler(s))
 	mux.Handle(tidemarkv1connect.NewQueryServiceHandler(s))
+	mux.Handle(tidemarkv1connect.NewClusterServiceHandler(s.cluster))
+	mux.Handle(tidemarkv1connect.NewGroupServiceHandler(s.groups))
 	mux.HandleFunc("/metrics", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprint(w, "# TYPE process_resident_memory_bytes gauge\nprocess_resident_memory_bytes 1.23e+08\n")
 	})
@@ -200,15 +207,18 @@ func (p *fakeProducer) close(context.Context) error     { return nil }
 type fakeConsumer struct {
 	messages []message
 	untilEnd bool
+	done     bool                  // what was handed over last was printed
+	closing  func(done bool) error // nil: nothing
 }
 
 func (s *fakeServer) newConsumer(_ context.Context, o consumerOptions) (consumer, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.consumed = append(s.consumed, o)
 	if s.topics[o.topic] == nil {
 		return nil, &client.Error{Code: connect.CodeNotFound, Reason: client.ReasonUnknownTopic, Message: fmt.Sprintf("topic %q does not exist", o.topic)}
 	}
-	c := &fakeConsumer{untilEnd: o.untilEnd}
+	c := &fakeConsumer{untilEnd: o.untilEnd, closing: s.closing}
 	for _, m := range s.messages[o.topic] {
 		if (len(o.partitions) == 0 || slices.Contains(o.partitions, m.partition)) && !o.end && m.offset >= o.offset && m.timestamp >= o.timestampMs {
 			c.messages = append(c.messages, m)
@@ -235,6 +245,13 @@ func (c *fakeConsumer) poll(ctx context.Context, each func(*message) error) erro
 	return context.Cause(ctx)
 }
 
-func (c *fakeConsumer) close() error { return nil }
+func (c *fakeConsumer) printed() { c.done = true }
+
+func (c *fakeConsumer) close() error {
+	if c.closing != nil {
+		return c.closing(c.done)
+	}
+	return nil
+}
 
 var errFake = errors.New("disk on fire")

@@ -94,3 +94,10 @@ func hostName(hostport string) string {
 	host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
 	return strings.ToLower(strings.TrimSuffix(host, "."))
 }
+
+// anyAddress tells whether a listen address means every address of the machine.
+func anyAddress(address string) bool {
+	host := hostName(address)
+	ip, err := netip.ParseAddr(host)
+	return host == "" || err == nil && ip.IsUnspecified()
+}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"time"
 
 	tidemarkv1 "github.com/tidemark-io/tidemark/proto/tidemark/v1"
 )
@@ -39,6 +40,9 @@ type consumer interface {
 	// poll waits for records and calls each for all that came at once, in order within a partition; m is valid during the
 	// call only. It returns io.EOF when the consumer was to stop at the end and has, and the error of each as it is.
 	poll(ctx context.Context, each func(m *message) error) error
+	// printed tells that each was done with all that it was called for by the last poll. A member of a group commits that, at the latest
+	// when it closes; what was not printed comes again.
+	printed()
 	close() error
 }
 
@@ -51,4 +55,9 @@ type consumerOptions struct {
 	offset      int64
 	timestampMs int64
 	untilEnd    bool // stop at the high watermarks of the beginning
+
+	// A member of a group reads its share of all partitions from where the group has got to; start and end count for those
+	// where it has committed nothing.
+	group, instance, strategy string
+	commitEvery               time.Duration
 }

@@ -87,6 +87,9 @@ func (a *app) openConsumer(_ context.Context, o consumerOptions) (consumer, erro
 	if err != nil {
 		return nil, err
 	}
+	if o.group != "" {
+		return a.openMember(c, o)
+	}
 	from := client.Start()
 	switch {
 	case o.start:
@@ -109,6 +112,11 @@ func (c *clientConsumer) poll(ctx context.Context, each func(m *message) error) 
 	if err != nil {
 		return err
 	}
+	return eachMessage(batches, each)
+}
+
+// eachMessage hands the records of a piece over, one after the other.
+func eachMessage(batches *client.Batches, each func(m *message) error) error {
 	m := message{topic: batches.Topic, partition: batches.Partition}
 	for raw := range batches.Raw() {
 		m.epoch = raw.LeaderEpoch()
@@ -129,6 +137,8 @@ func (c *clientConsumer) poll(ctx context.Context, each func(m *message) error) 
 	}
 	return nil
 }
+
+func (c *clientConsumer) printed() {}
 
 func (c *clientConsumer) close() error {
 	c.consumer.Close()

@@ -50,6 +50,8 @@ var commands = []func(*app) *cobra.Command{
 	newProduceCommand,
 	newConsumeCommand,
 	newSQLCommand,
+	newGroupCommand,
+	newClusterCommand,
 	newBenchCommand,
 	newDoctorCommand,
 	newDevCommand,
@@ -113,7 +115,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 only a part was acknowledged,
 		},
 	}
 	flags := root.PersistentFlags()
-	flags.StringVar(&a.server, "server", "http://127.0.0.1:8640", "`URL` of the node to talk to")
+	flags.StringVar(&a.server, "server", "http://127.0.0.1:8640", "`URL` of a node, or of several with commas between")
 	flags.StringVarP(&a.output, "output", "o", "table", "how results are printed: table, json or csv")
 	flags.StringVar(&a.configFile, "config", "", "YAML `FILE` with settings; flags and TIDEMARK_* come before it")
 	a.settings.register(root, flags, "server", "output")

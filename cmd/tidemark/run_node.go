@@ -28,7 +28,7 @@ const (
 	retryLeast    = 200 * time.Millisecond
 	retryMost     = 5 * time.Second
 	callsPatience = 10 * time.Second // for calls in flight when we stop
-	flushPatience = 20 * time.Second // for the last flush; what is left stays in the log on disk
+	flushPatience = 20 * time.Second // for the last flush and for handing over; what is left stays in the log on disk
 	sendPatience  = 3 * time.Second  // for the last telemetry
 )
 
@@ -64,7 +64,7 @@ type nodeProcess struct {
 	id        identity
 	telemetry *telemetry
 	server    *server
-	services  *ingest.Services // nil without the ingest role
+	log       *logRole // nil without the ingest role
 	late      *lateNode
 	asked     *lateQueries // nil without the query role
 	measures  *ingest.Telemetry
@@ -131,13 +131,11 @@ func openNode(ctx context.Context, cfg serverConfig, deps processDeps) (_ *nodeP
 	var services []drainable
 	ready := p.late.ready
 	if cfg.has(roleIngest) {
-		p.services, err = ingest.NewServices(ingest.ServicesConfig{
-			Node: p.late, Clock: deps.clock, Logger: deps.logger, Telemetry: p.measures, Interceptors: interceptors,
-		})
-		if err != nil {
+		if p.log, err = p.openLog(interceptors); err != nil {
 			return nil, err
 		}
-		services = append(services, p.services)
+		undo = append(undo, func() error { p.log.close(); return nil })
+		services = append(services, p.log.services)
 	}
 	if cfg.has(roleQuery) {
 		p.asked = newLateQueries()
@@ -180,7 +178,9 @@ func (p *nodeProcess) bring(ctx context.Context) {
 	node, err := p.reach(ctx)
 	if err == nil && node != nil {
 		p.node = node
+		p.log.stored.arrive(p.client)
 		p.late.arrive(node)
+		p.work.Go(func() { p.greet(ctx, node) })
 	}
 	if err == nil && p.asked != nil {
 		err = p.bringQueries()
@@ -206,7 +206,7 @@ func (p *nodeProcess) bring(ctx context.Context) {
 			p.failed <- stoppedByItself(cause)
 		}
 	case <-p.restored:
-		p.failed <- fail(exitFailed, "bring back the etcd that has the present state, or recover the cluster; nothing was written to this one", "%s: %w", p.meta.where, meta.ErrRestored)
+		p.failed <- fail(exitFailed, nextAfterRestore, "%s: %w", p.meta.where, meta.ErrRestored)
 	case cause := <-p.meta.failed:
 		p.failed <- fail(exitFailed, "start it again when that is mended: what was acknowledged is kept", "%s stopped: %w", p.meta.where, cause)
 	case err := <-p.server.failed():
@@ -217,11 +217,17 @@ func (p *nodeProcess) bring(ctx context.Context) {
 	}
 }
 
+// nextAfterRestore is what to do when etcd is behind what it once was.
+const nextAfterRestore = "bring back the etcd that has the present state, or recover the cluster; nothing was written to this one"
+
 // stoppedByItself gives the end of a node its next step.
 func stoppedByItself(cause error) error {
 	next := "its log names the cause; start it again when that is mended: what was acknowledged is kept"
 	if _, held := errors.AsType[*meta.HeldError](cause); held {
-		next = "another data directory holds this node's name: stop that node, or give this one another name with --node-id"
+		next = "another data directory holds this node's name: stop that node, or give this one another name with --node-id and a directory of its own"
+	}
+	if errors.Is(cause, meta.ErrDiskChanged) {
+		next = "bring back the data directory it had; when that is lost, `tidemark cluster forget-node` on another node says what goes with it"
 	}
 	return fail(exitFailed, next, "the node stopped: %w", cause)
 }
@@ -306,6 +312,9 @@ func (p *nodeProcess) try(ctx context.Context) (*ingest.Node, error) {
 		return nil, fail(exitFailed, "start it with the etcd and --cluster of its own cluster, or with another --data-dir",
 			"data directory %s is of cluster %s, but %s holds %s", p.cfg.dataDir, foreign.Want, p.meta.where, held)
 	}
+	if errors.Is(err, meta.ErrRestored) {
+		return nil, fail(exitFailed, nextAfterRestore, "%s: %w", p.meta.where, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read the cluster's identity from %s: %w", p.meta.where, err)
 	}
@@ -334,13 +343,9 @@ func (p *nodeProcess) try(ctx context.Context) (*ingest.Node, error) {
 	if err := p.joinCluster(info.ID); err != nil {
 		return nil, err
 	}
-	advertise := p.cfg.advertise
-	if advertise == "" {
-		advertise = p.URL()
-	}
 	node, err := ingest.Open(ingest.Config{
 		Node: meta.NodeID(p.id.node), Disk: p.id.disk, LogDir: p.data.path("wal"), FlushInterval: p.cfg.flushEvery(), GarbageGrace: p.cfg.garbageGrace(),
-		Info: meta.NodeInfo{HTTP: advertise, Zone: p.cfg.zone, Roles: p.cfg.roles, Version: readVersion().Version},
+		Info: meta.NodeInfo{HTTP: p.advertised(), Zone: p.cfg.zone, Roles: p.cfg.roles, Version: readVersion().Version},
 	}, ingest.Dependencies{
 		FS: p.deps.fs, Clock: p.deps.clock, Store: p.store, Meta: client, Random: p.deps.random, Logger: p.deps.logger, Telemetry: p.measures,
 	})
@@ -406,7 +411,7 @@ func (p *nodeProcess) wait(ctx context.Context) error {
 	}
 }
 
-// close stops cleanly: streams end, calls finish, the node flushes what it holds and lets go, the directory is free again.
+// close stops cleanly: the node flushes what it holds and hands over what it leads, streams end, calls finish, the directory is free again.
 // Safe to call twice.
 func (p *nodeProcess) close() error {
 	p.closeOnce.Do(func() { p.closeErr = p.shutdown() })
@@ -419,23 +424,34 @@ func (p *nodeProcess) shutdown() error {
 		defer cancel()
 		return f(ctx)
 	}
+	select {
+	case <-p.opened:
+	default: // it is still looking for etcd or the object store
+		p.stop()
+		<-p.opened
+	}
 	var errs []error
-	// A second's worth of calls may be in flight; a caller that does not come to an end is cut off, which is no error of ours.
-	if err := within(callsPatience, p.server.close); err != nil {
-		p.deps.logger.Warn("some calls were cut off", "cause", err)
-	}
-	if p.services != nil {
-		p.services.Close()
-	}
-	p.stop()
-	p.work.Wait()
-	if p.queries != nil {
-		errs = append(errs, within(callsPatience, p.queries.close))
+	// The node hands over while its port is still open: consumers read on from it, and calls that it does not take any more go from here to
+	// those who do. New queries are refused before, for they would find less and less here.
+	if p.asked != nil {
+		p.asked.Drain()
 	}
 	if p.node != nil {
 		if err := within(flushPatience, p.node.Close); err != nil && p.late.alive() == nil {
 			errs = append(errs, fmt.Errorf("close the node: %w", err))
 		}
+	}
+	// A caller that does not come to an end is cut off, which is no error of ours.
+	if err := within(callsPatience, p.server.close); err != nil {
+		p.deps.logger.Warn("some calls were cut off", "cause", err)
+	}
+	if p.log != nil {
+		p.log.close()
+	}
+	p.stop()
+	p.work.Wait()
+	if p.queries != nil {
+		errs = append(errs, within(callsPatience, p.queries.close))
 	}
 	if store, ok := p.store.(io.Closer); ok {
 		errs = append(errs, store.Close())

@@ -66,9 +66,10 @@ func (p *nodeProcess) openQueries() (_ *queryRole, err error) {
 
 // logClient reads the log as any consumer does: through this process's own port, or that of a node with the ingest role.
 func (p *nodeProcess) logClient() (*client.Client, error) {
-	cfg := client.Config{Server: p.URL(), Clock: p.deps.clock, Logger: p.deps.logger, Random: p.deps.random}
+	// This process's own port forwards what another node leads.
+	cfg := client.Config{Server: p.URL(), DisableDirect: true, Clock: p.deps.clock, Logger: p.deps.logger, Random: p.deps.random}
 	if !p.cfg.has(roleIngest) {
-		cfg.HTTP = &http.Client{Transport: &ingestNodes{next: client.NewTransport(), clock: p.deps.clock, list: p.client.Nodes}}
+		cfg.HTTP = &http.Client{Transport: newIngestNodes(p.deps.clock, p.client.Nodes)}
 	}
 	return client.New(cfg)
 }

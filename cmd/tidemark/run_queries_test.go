@@ -17,7 +17,6 @@ import (
 
 	"github.com/tidemark-io/tidemark/client"
 	"github.com/tidemark-io/tidemark/clock"
-	"github.com/tidemark-io/tidemark/meta"
 	"github.com/tidemark-io/tidemark/meta/metafake"
 	"github.com/tidemark-io/tidemark/record"
 )
@@ -237,47 +236,3 @@ func TestQueryProcessOfItsOwn(t *testing.T) {
 		t.Errorf("after the log came back: %d rows", got)
 	}
 }
-
-func TestIngestNodesAreFound(t *testing.T) {
-	var asked int
-	list := []meta.NodeInfo{{ID: "q", HTTP: "http://q:1", Roles: []string{roleQuery}}, {ID: "n", HTTP: "http://n:2", Roles: []string{roleIngest, roleQuery}}}
-	var called []string
-	fail := false
-	n := &ingestNodes{clock: clock.System(), list: func(context.Context) ([]meta.NodeInfo, error) { asked++; return list, nil }, next: roundTripper(func(r *http.Request) (*http.Response, error) {
-		called = append(called, r.URL.String())
-		if fail {
-			return nil, errors.New("nobody there")
-		}
-		return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody}, nil
-	})}
-	call := func() error {
-		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://log/x", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		response, err := n.RoundTrip(r)
-		if err == nil {
-			response.Body.Close()
-		}
-		return err
-	}
-	if err := errors.Join(call(), call()); err != nil || asked != 1 || called[1] != "http://n:2/x" {
-		t.Errorf("%v, asked %d times, called %v", err, asked, called)
-	}
-	fail = true
-	if call() == nil {
-		t.Error("a failed request is no error")
-	}
-	list, fail = []meta.NodeInfo{{ID: "m", HTTP: "http://m:3", Roles: []string{roleIngest}}}, false
-	if err := call(); err != nil || asked != 2 || called[len(called)-1] != "http://m:3/x" {
-		t.Errorf("after a failure: %v, asked %d times, called %v", err, asked, called)
-	}
-	list, n.at = nil, nil
-	if err := call(); err == nil || !strings.Contains(err.Error(), "no node with the role ingest is alive") {
-		t.Errorf("nobody: %v", err)
-	}
-}
-
-type roundTripper func(*http.Request) (*http.Response, error)
-
-func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }

@@ -17,10 +17,15 @@ of what is not in the object store yet. For S3 the usual AWS_* variables give cr
 etcd and the object store may come later: the node waits for them, /readyz says for what, and
 it goes on by itself.
 
+Nodes with the same --etcd, --cluster and --store share the partitions between them; each has a
+--data-dir and, on one machine, an --http of its own. Where --http is no address by which the
+others reach it, --advertise is. A node that is stopped hands over what it leads.
+
 With --roles query the process answers SQL and nothing else. It reads the log from a node with
 the role ingest, which it finds in etcd, and needs no object store: a query can harm no log.`,
 		Example: `  tidemark serve --data-dir /var/lib/tidemark --etcd http://10.0.0.5:2379 --store s3://logs/tidemark
   tidemark serve --data-dir ./d --etcd http://127.0.0.1:2379 --store s3://tidemark --s3-endpoint http://127.0.0.1:9000
+  tidemark serve --data-dir ./n2 --etcd http://127.0.0.1:2379 --store s3://tidemark --node-id n2 --http 127.0.0.1:8641
   tidemark serve --roles query --data-dir ./q --etcd http://127.0.0.1:2379 --http 127.0.0.1:8642`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.serve(cmd.Context(), cfg) },

@@ -45,6 +45,7 @@
 // And this is allowed, without being counted:
 //
 //   - A record of an unknown produce may be in the log or not, and may come late, behind later sends of its producer.
+//   - A record that was read in a declared loss may be sent again, and stand behind it: it is declared-loss, not duplicate.
 //   - A consumer may step over declared losses and what lies below the log start; who was given a record of such a range before keeps it.
 //   - A consumer may go back where it was assigned. A manual assignment may be anywhere; a group's must be to a committed offset, or anywhere
 //     before the first accepted commit, or to the log start or the end of a loss when what was committed is gone.

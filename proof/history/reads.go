@@ -166,8 +166,18 @@ func (c *checker) walkRecord(p Partition, offset int64, slot int) {
 	case c.places[record] == 0:
 		c.places[record] = uint32(slot + 1)
 	default:
-		_, other := c.whereIs(int(c.places[record] - 1))
+		place := int(c.places[record] - 1)
+		in, other := c.whereIs(place)
 		s, _ := c.sender(c.state.value[slot])
+		// What was given up with a disk, after somebody had read it there, may be sent again by a producer that had no answer.
+		if given := &c.logs[in]; given.lost(other) && c.state.have[place] == 0 {
+			c.places[record] = uint32(slot + 1)
+			c.foundAtf(DeclaredLoss, in, other, "value %d was read and is at offset %d now: %s", c.state.value[slot], offset, c.sentText(s))
+			return
+		}
+		if c.logs[p].lost(offset) && c.state.have[slot] == 0 {
+			return
+		}
 		kind := Duplicate
 		if s.mayRepeat {
 			kind = RepeatedSend

@@ -126,7 +126,8 @@ func (w *twin) kinds() map[Kind]bool {
 	for v, at := range offsets {
 		p, n := w.sent[v], 0
 		for a := range at {
-			if p != nil && a.partition == p.Partition {
+			givenUp := w.excused(a) && a.offset >= w.starts[a.partition] && w.seen[a][v]&2 == 0
+			if p != nil && a.partition == p.Partition && !givenUp {
 				n++
 			}
 		}
