@@ -429,13 +429,16 @@ func (r *clusterConsumer) poll() bool {
 		if offset != r.next {
 			c.failf("%s: a fetch from %d gave %d", c.name(r.id), r.next, offset)
 		}
-		if !at.lostForGood(r.id) {
-			c.claim(c.observed, "read", r.id, offset, v)
+		if at.lostForGood(r.id) {
+			if lost := c.truth.Lost(r.id); offset >= lost[len(lost)-1].From {
+				break // given up by name, at a node that has not heard of it
+			}
 		}
+		c.claim(c.observed, "read", r.id, offset, v)
 		poll.Records = append(poll.Records, history.Record{Offset: offset, Value: v})
 		r.next++
 	}
-	if c.history != nil && len(poll.Records) > 0 && !at.lostForGood(r.id) {
+	if c.history != nil && len(poll.Records) > 0 {
 		poll.Partition = c.inHistory(r.id)
 		c.history.Poll(poll)
 	}

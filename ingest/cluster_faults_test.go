@@ -229,7 +229,7 @@ func (c *cluster) stepForget() bool {
 			continue
 		}
 		for {
-			result, txn, err := c.truth.PlanForget(n.id)
+			result, _, txn, err := c.truth.PlanForget(n.id)
 			if err != nil {
 				return false // nobody else is there
 			}

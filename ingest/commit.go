@@ -3,6 +3,7 @@ package ingest
 import (
 	"fmt"
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/tidemark-io/tidemark/meta"
@@ -226,7 +227,7 @@ func (c *committer) begin(durable uint64, out *commitEffects) error {
 		job = &commitJob{}
 	}
 	excluded := c.excluded(job)
-	if !job.isFold() && !job.isRelease() && len(excluded) == len(partitionsOf(job.entries)) {
+	if !job.isFold() && !job.isRelease() && nothingLeft(job.entries, excluded) {
 		// Nothing is left of it. No record will ever name the object.
 		c.finish(out, job, excluded)
 		return nil
@@ -338,12 +339,9 @@ func endsOf(entries []*entry, excluded map[meta.Partition]bool) map[meta.Partiti
 	return ends
 }
 
-func partitionsOf(entries []*entry) map[meta.Partition]bool {
-	out := make(map[meta.Partition]bool)
-	for _, e := range entries {
-		out[e.partition] = true
-	}
-	return out
+// nothingLeft tells whether every batch of an object is of an excluded partition.
+func nothingLeft(entries []*entry, excluded map[meta.Partition]bool) bool {
+	return !slices.ContainsFunc(entries, func(e *entry) bool { return !excluded[e.partition] })
 }
 
 func (c *committer) decide(result meta.TxnResult, now time.Time, out *commitEffects) error {

@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"time"
@@ -489,10 +490,10 @@ func sortedPartitions[V any](m map[meta.Partition]V) []meta.Partition {
 		out = append(out, id)
 	}
 	slices.SortFunc(out, func(a, b meta.Partition) int {
-		if c := slices.Compare(a.Topic[:], b.Topic[:]); c != 0 {
-			return c
+		if a.Topic == b.Topic {
+			return int(a.Partition) - int(b.Partition)
 		}
-		return int(a.Partition) - int(b.Partition)
+		return bytes.Compare(a.Topic[:], b.Topic[:])
 	})
 	return out
 }

@@ -252,7 +252,13 @@ func (c *core) flushTopic(id meta.TopicID, done chan struct{}, now time.Time) {
 			ends[p] = state.end
 		}
 	}
-	c.flushWaits = append(c.flushWaits, flushWait{ends: ends, done: done})
+	wait := flushWait{ends: ends, done: done}
+	for p := range c.unreplayed {
+		if p.Topic == id {
+			wait.unreplayed = append(wait.unreplayed, p)
+		}
+	}
+	c.flushWaits = append(c.flushWaits, wait)
 	c.flush.Step(flushForced{})
 	c.settle(now)
 	c.endFlushWaits()
@@ -261,11 +267,19 @@ func (c *core) flushTopic(id meta.TopicID, done chan struct{}, now time.Time) {
 // flushWait is somebody who waits for commits; partitions that are lost meanwhile are not waited for.
 type flushWait struct {
 	ends map[meta.Partition]int64
-	done chan struct{}
+	// unreplayed are partitions that cannot be led, of which the log on disk has what nobody else may have: as long as it has, nothing of
+	// the topic is flushed.
+	unreplayed []meta.Partition
+	done       chan struct{}
 }
 
 func (c *core) endFlushWaits() {
 	c.flushWaits = slices.DeleteFunc(c.flushWaits, func(w flushWait) bool {
+		for _, id := range w.unreplayed {
+			if len(c.unreplayed[id]) > 0 {
+				return false
+			}
+		}
 		for id, end := range w.ends {
 			if p := c.partitions[id]; p != nil && p.committed < end {
 				return false

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -97,9 +96,9 @@ func (n *Node) confirmLeads(ctx context.Context, i *incarnation, r FetchRequest)
 	if err := i.follower.WaitFor(ctx, revision); err != nil {
 		return metaError("wait for the index", err)
 	}
-	topic, ok := i.follower.Topic(r.Topic)
-	if !ok {
-		return unknownTopic(r.Topic)
+	topic, refused := topicNamed(i.follower, r.Topic, r.TopicID)
+	if refused != nil {
+		return refused
 	}
 	states, err := i.states(ctx, topic)
 	if err != nil {
@@ -108,14 +107,11 @@ func (n *Node) confirmLeads(ctx context.Context, i *incarnation, r FetchRequest)
 	for _, p := range r.Partitions {
 		id := meta.Partition{Topic: topic.ID, Partition: p.Partition}
 		at, led := i.follower.Leader(id)
-		here := slices.ContainsFunc(states, func(s PartitionState) bool {
-			return s.Partition == p.Partition && s.Leader != "" && s.LeaderEpoch == at.Epoch
-		})
-		if led && at.Node == n.config.Node && here {
-			continue
-		}
 		if p.Partition < 0 || p.Partition >= topic.Partitions {
 			continue // the error says so by itself
+		}
+		if s := states[p.Partition]; led && at.Node == n.config.Node && s.Leader != "" && s.LeaderEpoch == at.Epoch {
+			continue
 		}
 		return Errorf(ReasonNotLeader, "node %s does not lead topic %s partition %d any more", n.config.Node, r.Topic, p.Partition).WithRetryAfter(50 * time.Millisecond)
 	}
@@ -151,9 +147,9 @@ func readError(topic string, err error) *Error {
 
 // planFetch asks the loop where the batches are, and waits for them as long as the request says.
 func (i *incarnation) planFetch(ctx context.Context, r FetchRequest, deadline time.Time) (fetchPlan, error) {
-	topic, ok := i.follower.Topic(r.Topic)
-	if !ok {
-		return fetchPlan{}, unknownTopic(r.Topic)
+	topic, refused := topicNamed(i.follower, r.Topic, r.TopicID)
+	if refused != nil {
+		return fetchPlan{}, refused
 	}
 	call := &fetchCall{maxBytes: r.MaxBytes, minBytes: r.MinBytes, deadline: deadline, reply: make(chan fetchPlan, 1)}
 	for _, p := range r.Partitions {

@@ -254,6 +254,14 @@ func (s *sim) settled() bool {
 	if l == nil || len(l.queue)+len(l.written)+len(l.synced) > 0 || len(s.elsewhere) > 0 || len(s.requests) > 0 || len(s.puts) > 0 || l.index.revision != s.etcd.revision {
 		return false
 	}
+	if l.core.draining || len(l.core.leaving) > 0 || l.core.coming.len() > 0 {
+		return false
+	}
+	for p, e := range s.assigned() {
+		if s.truth.released[p] == e {
+			return false
+		}
+	}
 	for _, p := range s.producers {
 		if !p.gone && (len(p.unacked) > 0 && p.producer >= 0) {
 			return false
@@ -308,16 +316,17 @@ func TestSim(t *testing.T) {
 	if n, err := strconv.ParseUint(os.Getenv("TIDEMARK_SIM_SEED"), 10, 64); err == nil {
 		from, seeds = n, 1
 	}
-	var acks, retries, reads, folds, restarts, moves int
+	var acks, retries, reads, folds, restarts, moves, handed, stops int
 	for seed := from; seed < from+seeds; seed++ {
 		s, failure := runSim(seed, steps)
 		if failure != "" {
 			t.Fatalf("seed %d: %s\n%s\nseed %d: %s", seed, failure, s, seed, failure)
 		}
 		acks, retries, reads, folds, restarts, moves = acks+s.acks, retries+s.retries, reads+s.reads, folds+s.folds, restarts+s.restarts, moves+s.moves
+		handed, stops = handed+s.handed, stops+s.stops
 	}
-	t.Logf("%d seeds: %d acknowledgements (%d of retries), %d reads, %d folds, %d restarts, %d moves", seeds, acks, retries, reads, folds, restarts, moves)
-	if seeds >= 100 && (acks < int(seeds) || retries == 0 || reads == 0 || folds == 0 || restarts < int(seeds) || moves == 0) {
+	t.Logf("%d seeds: %d acknowledgements (%d of retries), %d reads, %d folds, %d restarts, %d moves, %d let go, %d stops", seeds, acks, retries, reads, folds, restarts, moves, handed, stops)
+	if seeds >= 100 && (acks < int(seeds) || retries == 0 || reads == 0 || folds == 0 || restarts < int(seeds) || moves == 0 || handed < int(seeds) || stops == 0) {
 		t.Fatal("the worlds are too quiet to prove anything")
 	}
 }

@@ -119,7 +119,11 @@ func (i *incarnation) renew(granted time.Time) (stop func() time.Time) {
 
 func (i *incarnation) open(ctx context.Context, began time.Time) error {
 	n := i.node
-	follower, err := n.deps.Meta.Follow(i.ctx, n.loadIndex, func(meta.Revision) {
+	store := &recentIndexes{Store: n.deps.Store, tails: make(map[string]objectTail)}
+	loadIndex := func(ctx context.Context, r *meta.L0Record) (meta.L0Index, error) {
+		return tier.ReadL0Index(ctx, store, r)
+	}
+	follower, err := n.deps.Meta.Follow(i.ctx, loadIndex, func(meta.Revision) {
 		notify(i.placeDue)
 		i.post(func(now time.Time) {
 			if err := i.follower.Err(); err != nil {
@@ -133,17 +137,7 @@ func (i *incarnation) open(ctx context.Context, began time.Time) error {
 		return fmt.Errorf("read the log's index: %w", err)
 	}
 	i.follower = follower
-	if err := follower.WaitFor(ctx, i.registration.Revision); err != nil {
-		return fmt.Errorf("read the log's index: %w", err)
-	}
-	// A node that is alone leads everything from the start; among others this does nothing, and what the controller gives it comes later.
-	if _, _, err := n.deps.Meta.Place(ctx, follower, i.registration, false); err != nil {
-		return err
-	}
-	if err := follower.HeldBack(n.config.Node); err != nil {
-		return err
-	}
-
+	// Before the node is given anything: one whose log cannot be opened would hold what it will never lead.
 	var durable wal.LSN
 	if i.registration.PreviousHead != nil {
 		durable = wal.LSN(i.registration.PreviousHead.WAL)
@@ -158,6 +152,17 @@ func (i *incarnation) open(ctx context.Context, began time.Time) error {
 			"file", r.TornFile, "bytes", r.TornBytes)
 	}
 
+	if err := follower.WaitFor(ctx, i.registration.Revision); err != nil {
+		return fmt.Errorf("read the log's index: %w", err)
+	}
+	// A node that is alone leads everything from the start; among others this does nothing, and what the controller gives it comes later.
+	if _, _, err := n.deps.Meta.Place(ctx, follower, i.registration, false); err != nil {
+		return err
+	}
+	if err := follower.HeldBack(n.config.Node); err != nil {
+		return err
+	}
+
 	i.appender = newAppender(i.log, n.deps.Clock, n.deps.Telemetry)
 	i.appender.written = func(entries []*entry, at []wal.LSN, end wal.LSN) {
 		i.post(func(now time.Time) { i.core.logWritten(entries, at, end, now) })
@@ -166,7 +171,7 @@ func (i *incarnation) open(ctx context.Context, began time.Time) error {
 	i.appender.stalled = func(err error) { i.post(func(time.Time) { i.core.logStalled(err) }) }
 	i.appender.failed = i.fail
 	i.uploader = &uploader{
-		node: n.config.Node, incarnation: i.id, store: n.deps.Store, log: i.log, clock: n.deps.Clock, telemetry: n.deps.Telemetry,
+		node: n.config.Node, incarnation: i.id, store: store, log: i.log, clock: n.deps.Clock, telemetry: n.deps.Telemetry,
 	}
 
 	i.core = newCore(coreSettings{
@@ -197,9 +202,4 @@ func (i *incarnation) open(ctx context.Context, began time.Time) error {
 		return fmt.Errorf("replay the log on disk: %w", err)
 	}
 	return nil
-}
-
-// loadIndex reads the index of an L0 object whose record does not carry it.
-func (n *Node) loadIndex(ctx context.Context, r *meta.L0Record) (meta.L0Index, error) {
-	return tier.ReadL0Index(ctx, n.deps.Store, r)
 }

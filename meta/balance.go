@@ -66,7 +66,7 @@ func (v *Index) elect(reg Registration) PlacementStep {
 	if v.controller != nil {
 		compare = IfMod(v.keys.Controller(), v.controller.rev)
 	}
-	return PlacementStep{What: "elected", Txn: Txn{
+	return PlacementStep{What: electedStep, Txn: Txn{
 		If: []Compare{compare, IfMod(v.keys.Node(reg.Node), reg.NodeRev)},
 		Then: []Op{PutLeasedOp(v.keys.Controller(), encodeJSON(controllerValue{
 			Version: valueVersion, Node: string(reg.Node), Incarnation: reg.Incarnation.String(),
@@ -241,6 +241,12 @@ func (b *seating) move(from NodeID, to *seat, moves []dueMove) PlacementStep {
 		given = make(map[Partition]Epoch)
 	}
 	left := maps.Clone(v.assigned[from].Epochs)
+	if before := v.assigned[to.node]; before.Revision > 0 && before.Disk != to.disk {
+		// The value is of another disk now: nothing in it may stand at an epoch at which the former one wrote.
+		for p, e := range given {
+			given[p] = e + 1
+		}
+	}
 	n := 0
 	for _, m := range moves {
 		given[m.p] = m.epoch
@@ -255,7 +261,7 @@ func (b *seating) move(from NodeID, to *seat, moves []dueMove) PlacementStep {
 		for _, m := range moves[half:n] {
 			delete(given, m.p)
 			if before, ok := v.assigned[to.node].Epochs[m.p]; ok {
-				given[m.p] = before
+				given[m.p] = before + 1 // it comes back to its node with another disk
 			}
 			if from != "" && from != to.node {
 				left[m.p] = v.assigned[from].Epochs[m.p]
@@ -269,7 +275,7 @@ func (b *seating) move(from NodeID, to *seat, moves []dueMove) PlacementStep {
 	}
 	step := PlacementStep{Controls: true, Moves: n, What: "taken over from " + string(from), To: string(to.node), Txn: Txn{
 		// A node that has begun to stop since this was planned would take what it will not lead.
-		If: append(v.placementGuards(from, to.node), IfMod(v.keys.Drain(to.node), v.drainRevs[to.node])),
+		If: append(v.placementGuards(from, to.node), v.receiverGuards(to.node)...),
 		Then: []Op{
 			PutOp(v.keys.Assign(to.node), value),
 			placementOp(v.keys, v.placementCount),
@@ -282,6 +288,12 @@ func (b *seating) move(from NodeID, to *seat, moves []dueMove) PlacementStep {
 		step.Txn.Then = append(step.Txn.Then, PutOp(v.keys.Assign(from), encodeAssignment(v.assigned[from].Disk, left)))
 	}
 	return step
+}
+
+// receiverGuards are what an assignment compares of the node that it gives to: it is the one that was alive, with this disk, and it has not begun to
+// stop since, or it would hold what it will not lead.
+func (v *Index) receiverGuards(node NodeID) []Compare {
+	return []Compare{IfMod(v.keys.Node(node), v.registered[node]), IfMod(v.keys.Drain(node), v.drainRevs[node])}
 }
 
 // placementGuards are what every assignment compares: the chain, and who controls.
@@ -306,8 +318,8 @@ func (v *Index) placementGuards(from, to NodeID) []Compare {
 // tidy removes requests to let go that have been met or have no meaning any more.
 func (b *seating) tidy() PlacementStep {
 	for _, node := range slices.Sorted(maps.Keys(b.v.asked)) {
-		if b.open(node) > 0 {
-			continue
+		if b.open(node) > 0 && b.v.nodesRev <= b.v.askedRevs[node] {
+			continue // it may yet be met; when nodes have come or gone since, it is made anew
 		}
 		return PlacementStep{Controls: true, Txn: Txn{
 			If:   []Compare{IfMod(b.v.keys.Controller(), b.v.controller.rev)},
@@ -343,7 +355,7 @@ func (b *seating) balance() PlacementStep {
 		if s.led > most.led {
 			most = s
 		}
-		if s.led < least.led {
+		if s.led < least.led && s.room > 0 {
 			least = s
 		}
 	}
@@ -359,7 +371,7 @@ func (b *seating) balance() PlacementStep {
 	byTopic := make(map[TopicID][]Partition)
 	a := b.v.assigned[most.node]
 	for _, p := range sortPartitions(a.Epochs) {
-		if _, known := b.v.byID[p.Topic]; known && !b.v.Released(most.node, p, a.Epochs[p]) {
+		if _, known := b.v.byID[p.Topic]; known && b.v.Hole(p) == nil && !b.v.Released(most.node, p, a.Epochs[p]) {
 			byTopic[p.Topic] = append(byTopic[p.Topic], p)
 		}
 	}

@@ -296,18 +296,18 @@ func TestForget(t *testing.T) {
 	b.settle(false, one)
 	disks, objects := b.topic("disks", 150, DurabilityDisk), b.topic("objects", 3, DurabilityObject)
 	b.settle(false, one)
-	if _, _, err := b.index.PlanForget("n1"); !errors.Is(err, ErrNodeAlive) {
+	if _, _, _, err := b.index.PlanForget("n1"); !errors.Is(err, ErrNodeAlive) {
 		t.Errorf("a node that is alive: %v", err)
 	}
-	if _, _, err := b.index.PlanForget("nobody"); !errors.Is(err, ErrUnknownNode) {
+	if _, _, _, err := b.index.PlanForget("nobody"); !errors.Is(err, ErrUnknownNode) {
 		t.Errorf("a node that nobody knows: %v", err)
 	}
 	b.die("n1")
-	if _, _, err := b.index.PlanForget("n1"); !errors.Is(err, ErrLastNode) {
+	if _, _, _, err := b.index.PlanForget("n1"); !errors.Is(err, ErrLastNode) {
 		t.Errorf("the last node: %v", err)
 	}
 	two := b.join("n2", "d2", "")
-	result, late, err := b.index.PlanForget("n1")
+	result, _, late, err := b.index.PlanForget("n1")
 	if err != nil || result.Moved != 3 || len(result.Lost) != 150 {
 		t.Fatalf("%d moved, %d lost, %v", result.Moved, len(result.Lost), err)
 	}
@@ -321,7 +321,7 @@ func TestForget(t *testing.T) {
 		t.Error("a decision from before its last life applied")
 	}
 	for steps := 0; ; steps++ {
-		_, txn, err := b.index.PlanForget("n1")
+		_, _, txn, err := b.index.PlanForget("n1")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -15,6 +15,8 @@ import (
 var (
 	// ErrRestored: etcd has gone back in time, as after a restore from a backup.
 	ErrRestored = errors.New("etcd was restored to an earlier state")
+	// ErrRecovering: a recovery of the cluster has begun and not ended; no node may join.
+	ErrRecovering = errors.New("the cluster is being recovered")
 	// ErrUnknownNode: no node of this name is alive or leads anything.
 	ErrUnknownNode = errors.New("unknown node")
 	// ErrLastNode: nobody else could take what the node leads.
@@ -105,6 +107,23 @@ func (c *Client) Revision(ctx context.Context) (Revision, error) {
 type ClusterInfo struct {
 	ID         string
 	Generation int64
+}
+
+// Cluster reads the cluster's identity; a *ForeignClusterError when there is none.
+func (c *Client) Cluster(ctx context.Context) (ClusterInfo, error) {
+	key := c.keys.Cluster()
+	kv, _, err := c.kv.Get(ctx, key)
+	switch {
+	case err != nil:
+		return ClusterInfo{}, fmt.Errorf("read the cluster's id: %w", err)
+	case kv == nil:
+		return ClusterInfo{}, &ForeignClusterError{}
+	}
+	var v clusterValue
+	if err := decodeJSON(key, kv.Value, &v); err != nil {
+		return ClusterInfo{}, err
+	}
+	return ClusterInfo{ID: v.ID, Generation: v.Generation}, nil
 }
 
 // EnsureCluster returns the cluster's identity. want is the id that the caller's data directory remembers; another in etcd, or

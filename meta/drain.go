@@ -17,16 +17,29 @@ func (c *Client) Drain(ctx context.Context, f *Follower, node NodeID, cancel boo
 		if err := f.WaitFor(ctx, revision); err != nil {
 			return true, err
 		}
-		if cancel {
-			_, err := c.kv.Txn(ctx, Txn{Then: []Op{DeleteOp(key)}})
-			return err == nil, err
+		at, drain := f.drainOf(node)
+		switch {
+		case cancel && at == 0, !cancel && drain.Wanted:
+			return true, nil
+		case !cancel:
+			if err := f.canDrain(node); err != nil {
+				return true, err
+			}
 		}
-		if err := f.canDrain(node); err != nil {
-			return true, err
+		txn := Txn{If: []Compare{IfMod(key, at)}, Then: []Op{DeleteOp(key)}}
+		if !cancel {
+			txn.Then = []Op{PutOp(key, encodeJSON(drainValue{Version: valueVersion}))}
 		}
-		_, err = c.kv.Txn(ctx, Txn{Then: []Op{PutOp(key, encodeJSON(drainValue{Version: valueVersion}))}})
-		return err == nil, err
+		result, err := c.kv.Txn(ctx, txn)
+		return err == nil && result.Succeeded, err
 	})
+}
+
+// drainOf is the mark on a node, with its revision, 0 when there is none.
+func (f *Follower) drainOf(node NodeID) (Revision, Drain) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return f.view.drainRevs[node], f.view.drains[node]
 }
 
 func (f *Follower) canDrain(node NodeID) error {

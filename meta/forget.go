@@ -32,52 +32,63 @@ const forgetAtOnce = 60
 // The caller's decision is the one thing that may lose what was acknowledged; a node that is only cut off from etcd stops
 // acknowledging on its disk when its last keep-alive is older than its lease, by its own clock.
 func (c *Client) Forget(ctx context.Context, f *Follower, node NodeID, dryRun bool) (ForgetResult, error) {
-	var out ForgetResult
-	told := false
-	err := c.retry(ctx, "forget node "+string(node), func() (bool, error) {
-		revision, err := c.Revision(ctx)
-		if err != nil {
-			return !retryable(err), err
-		}
-		if err := f.WaitFor(ctx, revision); err != nil {
-			return true, err
-		}
-		f.mu.RLock()
-		all, txn, err := f.view.PlanForget(node)
-		f.mu.RUnlock()
-		if !told {
-			out, told = all, true
-		}
-		if err != nil || dryRun || len(txn.Then) == 0 {
-			return true, err
-		}
-		result, err := c.kv.Txn(ctx, txn)
+	var done ForgetResult
+	for {
+		var step ForgetResult
+		final := false
+		err := c.retry(ctx, "forget node "+string(node), func() (bool, error) {
+			revision, err := c.Revision(ctx)
+			if err != nil {
+				return !retryable(err), err
+			}
+			if err := f.WaitFor(ctx, revision); err != nil {
+				return true, err
+			}
+			f.mu.RLock()
+			all, part, txn, err := f.view.PlanForget(node)
+			f.mu.RUnlock()
+			if err != nil || dryRun || len(txn.Then) == 0 {
+				step, final = ForgetResult{}, true
+				if dryRun {
+					step = all
+				}
+				return true, err
+			}
+			result, err := c.kv.Txn(ctx, txn)
+			if err == nil {
+				err = f.WaitFor(ctx, result.Revision)
+			}
+			step = part
+			return err == nil && result.Succeeded, err // the next plan sees what is left
+		})
 		if err == nil {
-			err = f.WaitFor(ctx, result.Revision)
+			done.Moved += step.Moved
+			done.Lost = append(done.Lost, step.Lost...)
 		}
-		return false, err // the next plan sees what is left
-	})
-	return out, err
+		if err != nil || final {
+			return done, err
+		}
+	}
 }
 
 // PlanForget plans the next transaction of giving up a node, one without operations when nothing is left of it, and tells all that there
-// is to give up. Pure.
-func (v *Index) PlanForget(node NodeID) (ForgetResult, Txn, error) {
+// is to give up, and what this transaction does. Pure.
+func (v *Index) PlanForget(node NodeID) (all, part ForgetResult, txn Txn, err error) {
 	var out ForgetResult
 	a, ok := v.assigned[node]
 	_, marked := v.drains[node]
 	if n, alive := v.nodes[node]; alive {
-		return out, Txn{}, fmt.Errorf("%w: %s at %s; stop it first, or drain it", ErrNodeAlive, node, n.HTTP)
+		return out, part, Txn{}, fmt.Errorf("%w: %s at %s; stop it first, or drain it", ErrNodeAlive, node, n.HTTP)
 	}
 	if !ok && !marked {
 		if _, known := v.heads[node]; known {
-			return out, Txn{}, nil // forgotten already
+			return out, part, Txn{}, nil // forgotten already
 		}
-		return out, Txn{}, fmt.Errorf("%w: %s", ErrUnknownNode, node)
+		return out, part, Txn{}, fmt.Errorf("%w: %s", ErrUnknownNode, node)
 	}
 	b := v.seats()
 	if len(b.seats) == 0 && len(a.Epochs) > 0 {
-		return out, Txn{}, fmt.Errorf("%w: start another node before node %s is forgotten", ErrLastNode, node)
+		return out, part, Txn{}, fmt.Errorf("%w: start another node before node %s is forgotten", ErrLastNode, node)
 	}
 	var moves []dueMove
 	var lost []LostRange
@@ -101,18 +112,24 @@ func (v *Index) PlanForget(node NodeID) (ForgetResult, Txn, error) {
 		moves = append(moves, m)
 	}
 	if len(moves) == 0 {
-		txn := Txn{
+		txn = Txn{
 			If: []Compare{IfMod(v.keys.Placement(), v.placementRev), IfAbsent(v.keys.Node(node))},
 			Then: []Op{
 				DeleteOp(v.keys.Assign(node)), DeleteOp(v.keys.Drain(node)), DeleteOp(v.keys.Moves(node)), DeleteOp(v.keys.Release(node)),
 				placementOp(v.keys, v.placementCount),
 			},
 		}
-		return out, txn, nil
+		return out, part, txn, nil
 	}
 	to := b.pick(moves[0])
 	if to == nil {
-		return out, Txn{}, fmt.Errorf("forget node %s: %w", node, ErrRoom)
+		return out, part, Txn{}, fmt.Errorf("forget node %s: %w", node, ErrRoom)
+	}
+	if len(moves) > to.room {
+		moves = moves[:to.room]
+		lost = slices.DeleteFunc(lost, func(l LostRange) bool {
+			return !slices.ContainsFunc(moves, func(m dueMove) bool { return m.p == l.Partition })
+		})
 	}
 	step := b.move(node, to, moves)
 	if step.Moves < len(moves) { // no room for all: none of those that lose something may go without saying so
@@ -122,13 +139,18 @@ func (v *Index) PlanForget(node NodeID) (ForgetResult, Txn, error) {
 		})
 	}
 	if len(step.Txn.Then) == 0 {
-		return out, Txn{}, fmt.Errorf("forget node %s: %w", node, ErrRoom)
+		return out, part, Txn{}, fmt.Errorf("forget node %s: %w", node, ErrRoom)
 	}
-	txn := step.Txn
+	txn = step.Txn
+	part = ForgetResult{Moved: len(moves) - len(lost), Lost: lost}
 	// Whoever controls takes no part: the chain alone orders this among assignments.
-	txn.If = []Compare{IfMod(v.keys.Placement(), v.placementRev), IfAbsent(v.keys.Node(node)), IfMod(v.keys.Head(node), v.headRevs[node])}
+	txn.If = append([]Compare{IfMod(v.keys.Placement(), v.placementRev), IfAbsent(v.keys.Node(node)), IfMod(v.keys.Head(node), v.headRevs[node])},
+		v.receiverGuards(to.node)...)
 	for _, l := range lost {
 		m := v.lost[l.Partition]
+		if len(m.Lost) >= maxLost {
+			return out, part, Txn{}, fmt.Errorf("forget node %s: topic %s partition %d has lost offsets %d times, as often as it may: delete the topic", node, l.Topic, l.Partition.Partition, len(m.Lost))
+		}
 		key := v.keys.Manifest(l.Partition)
 		compare := IfAbsent(key)
 		if m.Version > 0 {
@@ -140,5 +162,5 @@ func (v *Index) PlanForget(node NodeID) (ForgetResult, Txn, error) {
 		}
 		txn.Then = append(txn.Then, PutOp(key, encodeManifest(Manifest{Version: m.Version + 1, Lost: append(slices.Clone(m.Lost), l.OffsetRange)})))
 	}
-	return out, txn, txn.Validate()
+	return out, part, txn, txn.Validate()
 }

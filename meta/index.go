@@ -107,8 +107,19 @@ func (v *Index) Apply(change Change, loaded map[string]*L0Record) error {
 		v.late, added = added, nil
 	}
 	v.index(gone, added)
+	for _, r := range added {
+		v.shed(r)
+	}
 	v.revision = max(v.revision, change.Revision)
 	return nil
+}
+
+// shed drops what a record says of producers, once the logs remember it: who wants all of it reads the index again from the object. A record that
+// carries its index is all that readers need, and stays whole.
+func (v *Index) shed(r *L0Record) {
+	if !r.Inline {
+		r.Index.Producers = nil
+	}
 }
 
 func (v *Index) forget(key string, r *L0Record) {
@@ -126,7 +137,9 @@ func (v *Index) applyPlain(rest string, e Event) (err error) {
 		v.placementRev = 0
 		if put {
 			var count counterValue
-			err = decodeJSON(e.KV.Key, e.KV.Value, &count)
+			if decodeJSON(e.KV.Key, e.KV.Value, &count) != nil {
+				count.Next = 0 // its revision is what counts
+			}
 			v.placementRev, v.placementCount = e.KV.Mod, count.Next
 		}
 	case rest == "controller":
@@ -148,7 +161,9 @@ func (v *Index) applyPlain(rest string, e Event) (err error) {
 		node := NodeID(strings.TrimPrefix(rest, dirMoves))
 		v.placeRev, v.letGoRev = max(v.placeRev, e.KV.Mod), max(v.letGoRev, e.KV.Mod)
 		delete(v.asked, node)
+		delete(v.askedRevs, node)
 		if put {
+			v.askedRevs[node] = e.KV.Mod
 			v.asked[node], err = decodeMoves(e.KV)
 		}
 	case strings.HasPrefix(rest, dirManifest):
@@ -181,7 +196,7 @@ func (v *Index) applyPlain(rest string, e Event) (err error) {
 			v.assigned[node], err = decodeAssignment(node, e.KV)
 		}
 		if err == nil {
-			v.reassign(node, before, v.assigned[node], e.KV.Mod)
+			v.reassign(node, before, v.assigned[node])
 		}
 	case strings.HasPrefix(rest, dirRelease):
 		node := NodeID(strings.TrimPrefix(rest, dirRelease))
@@ -387,14 +402,17 @@ func (l *partitionLog) inherit(p Partition, old *partitionLog) {
 func (l *partitionLog) remember(q L0Producer) {
 	list := l.producers[q.ProducerID]
 	i := sort.Search(len(list), func(i int) bool { return list[i].BaseOffset >= q.BaseOffset })
-	if i < len(list) && list[i].BaseOffset == q.BaseOffset {
-		return
+	switch {
+	case i < len(list) && list[i].BaseOffset == q.BaseOffset:
+	case len(list) < ProducerRanges:
+		if len(list) == cap(list) {
+			list = append(make([]L0Producer, 0, min(2*len(list)+1, ProducerRanges)), list...) // 1, 3, 5: most producers stay, and there are many
+		}
+		l.producers[q.ProducerID] = slices.Insert(list, i, q)
+	case i > 0: // the oldest goes
+		copy(list, list[1:i])
+		list[i-1] = q
 	}
-	list = slices.Insert(list, i, q)
-	if len(list) > ProducerRanges {
-		list = slices.Delete(list, 0, len(list)-ProducerRanges)
-	}
-	l.producers[q.ProducerID] = list
 }
 
 // ProducerRanges is how many batches of a producer are kept on a partition.

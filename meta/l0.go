@@ -215,7 +215,11 @@ func DecodeL0Index(p []byte) (L0Index, error) {
 		return L0Index{}, fmt.Errorf("%w: L0 index of version %d, this release reads %d", ErrFormat, v, indexVersion)
 	}
 	var x L0Index
-	for range d.count(leastGroup) {
+	groups := d.count(leastGroup)
+	if groups > 0 {
+		x.Entries = make([]L0Entry, 0, groups) // most have one block each, and the index stays in memory
+	}
+	for range groups {
 		var where Partition
 		copy(where.Topic[:], d.bytes(len(where.Topic)))
 		where.Partition = d.int32()
@@ -255,6 +259,9 @@ func DecodeL0Index(p []byte) (L0Index, error) {
 			q.AppendTime = d.varint()
 			if d.err != nil {
 				return L0Index{}, d.error("L0 index")
+			}
+			if x.Producers == nil {
+				x.Producers = make([]L0Producer, 0, groups)
 			}
 			x.Producers = append(x.Producers, q)
 		}

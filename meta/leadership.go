@@ -26,6 +26,7 @@ type leadership struct {
 	drains     map[NodeID]Drain
 	drainRevs  map[NodeID]Revision
 	asked      map[NodeID]map[Partition]Epoch
+	askedRevs  map[NodeID]Revision
 	registered map[NodeID]Revision // mod revisions of nodes/<id>
 	headRevs   map[NodeID]Revision // of heads/<id>
 	// manifestRevs are the mod revisions of the manifests.
@@ -45,14 +46,14 @@ type controllerState struct {
 
 func newLeadership() leadership {
 	return leadership{
-		leaders: make(map[Partition]Leadership), drains: make(map[NodeID]Drain), drainRevs: make(map[NodeID]Revision), asked: make(map[NodeID]map[Partition]Epoch),
+		leaders: make(map[Partition]Leadership), drains: make(map[NodeID]Drain), drainRevs: make(map[NodeID]Revision), asked: make(map[NodeID]map[Partition]Epoch), askedRevs: make(map[NodeID]Revision),
 		registered: make(map[NodeID]Revision), headRevs: make(map[NodeID]Revision),
 		manifestRevs: make(map[Partition]Revision),
 	}
 }
 
 // reassign keeps leaders in step with one node's assignment.
-func (l *leadership) reassign(node NodeID, before, after Assignment, _ Revision) {
+func (l *leadership) reassign(node NodeID, before, after Assignment) {
 	for p := range before.Epochs {
 		if _, kept := after.Epochs[p]; !kept && l.leaders[p].Node == node {
 			delete(l.leaders, p)
@@ -148,7 +149,7 @@ func (v *Index) NodesRevision() Revision { return v.nodesRev }
 // heir tells whether somebody else could lead what a node leads.
 func (v *Index) heir(node NodeID) bool {
 	for id, n := range v.nodes {
-		if _, draining := v.drains[id]; id != node && !draining && leads(n) && !v.holdsBack(n) {
+		if _, draining := v.drains[id]; id != node && !draining && leads(n) && !v.holdsBack(n) && len(v.assigned[id].Epochs) < maxAssigned {
 			return true
 		}
 	}

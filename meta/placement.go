@@ -25,6 +25,16 @@ func (c *Client) Place(ctx context.Context, f *Follower, reg Registration, balan
 		if len(step.Txn.Then) == 0 {
 			return at, step.Controls, nil
 		}
+		if step.What == electedStep {
+			// Only who keeps up with etcd stands for it.
+			revision, err := c.Revision(ctx)
+			if err == nil {
+				err = f.WaitFor(ctx, revision)
+			}
+			if err != nil {
+				return 0, false, fmt.Errorf("assign partitions: %w", err)
+			}
+		}
 		failpoint.Here(failpoint.AssignBeforeSend)
 		result, err := c.kv.Txn(ctx, step.Txn)
 		failpoint.Here(failpoint.AssignAfterAnswer)
@@ -49,6 +59,21 @@ func (c *Client) Place(ctx context.Context, f *Follower, reg Registration, balan
 			wait = min(2*wait, retryLongest)
 		}
 	}
+}
+
+// ResignControl gives up being the controller, if f shows that the node is.
+func (c *Client) ResignControl(ctx context.Context, f *Follower, reg Registration) error {
+	f.mu.RLock()
+	at := f.view.controller
+	f.mu.RUnlock()
+	if at == nil || at.node != reg.Node || at.incarnation != reg.Incarnation {
+		return nil
+	}
+	key := c.keys.Controller()
+	if _, err := c.kv.Txn(ctx, Txn{If: []Compare{IfMod(key, at.rev)}, Then: []Op{DeleteOp(key)}}); err != nil {
+		return fmt.Errorf("give up being the controller: %w", err)
+	}
+	return nil
 }
 
 func (c *Client) pauseAndCatchUp(ctx context.Context, f *Follower, wait time.Duration) error {
@@ -76,6 +101,9 @@ func (f *Follower) planPlacement(reg Registration, balance bool) (PlacementStep,
 	step, err := f.view.PlanPlacement(reg, balance)
 	return step, f.view.revision, err
 }
+
+// electedStep is the step that makes a node the controller.
+const electedStep = "elected"
 
 // ErrRoom says that no node has room for more partitions.
 var ErrRoom = errors.New("no node has room for more partitions")

@@ -408,6 +408,9 @@ func TestForeignCluster(t *testing.T) {
 	if err != nil || info.Generation != 1 {
 		t.Fatal(info, err)
 	}
+	if read, err := c.Cluster(t.Context()); err != nil || read != info {
+		t.Errorf("read: %+v, %v", read, err)
+	}
 	if again, err := c.EnsureCluster(t.Context(), info.ID); err != nil || again != info {
 		t.Errorf("again: %+v, %v", again, err)
 	}

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
+	"sync"
 )
 
 // RecoverReport says what a recovery found and did.
@@ -32,52 +34,99 @@ const producerGap = 1 << 32
 // recoverAtOnce is how many partitions one transaction moves forward.
 const recoverAtOnce = 60
 
+// recoveryGap is how far the end of a partition goes forward: more than any partition was given since any backup, 3 weeks at 500,000
+// records a second.
+const recoveryGap = 1 << 40
+
 // Recover makes a cluster whose etcd was restored from a backup safe to use. Everything that was given out since the backup may
-// have been seen by somebody: so the end of every partition goes LostGap further, which readers step over as a lost range, every epoch goes
+// have been seen by somebody: so the end of every partition goes 2^40 further, which readers step over as a lost range, every epoch goes
 // up, so that no log on disk is replayed, and producer ids go forward. The generation in the key cluster goes up last, by which nodes
 // know that an etcd which went back may be believed again.
 //
-// No node may be alive: wait until the leases of the backup have ended. It may be run again after it was cut short; each run moves
-// everything forward once more. exists asks the object store.
+// It begins with a mark in the key cluster, which keeps nodes from joining until it has ended; no node may be alive then: wait until
+// the leases of the backup have ended. It may be run again after it was cut short; each run moves everything forward once more. exists asks
+// the object store. A record whose object is missing stays, and its offsets are named; one whose index was in the object can say
+// nothing any more: it is removed, and what it leaves open is a lost range.
 func (c *Client) Recover(ctx context.Context, load LoadIndex, exists func(ctx context.Context, object string) (bool, error)) (RecoverReport, error) {
-	index, cluster, err := c.readAll(ctx, load)
+	var report RecoverReport
+	v, guard, err := c.markRecovering(ctx)
 	if err != nil {
-		return RecoverReport{}, fmt.Errorf("recover the cluster: %w", err)
+		return report, fmt.Errorf("recover the cluster: %w", err)
 	}
-	if cluster == nil {
-		return RecoverReport{}, fmt.Errorf("recover the cluster: %w: etcd holds no cluster %s", ErrUnknownCluster, c.name)
+	unreadable := make(map[string]bool)
+	var mu sync.Mutex
+	index, err := c.readAll(ctx, func(ctx context.Context, r *L0Record) (L0Index, error) {
+		if there, err := exists(ctx, r.Object); err != nil || there {
+			if err != nil {
+				return L0Index{}, err
+			}
+			return load(ctx, r)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		unreadable[c.keys.L0(r.Node, r.Incarnation, r.Seq)] = true
+		return L0Index{}, nil
+	})
+	if err != nil {
+		return report, fmt.Errorf("recover the cluster: %w", err)
 	}
 	for _, n := range index.Nodes() {
-		return RecoverReport{}, fmt.Errorf("recover the cluster: %w: %s at %s; stop every node, and wait until their leases have ended", ErrNodeAlive, n.ID, n.HTTP)
+		return report, fmt.Errorf("recover the cluster: %w: %s at %s; stop every node, wait until their leases have ended, and run it again", ErrNodeAlive, n.ID, n.HTTP)
 	}
-	var report RecoverReport
 	if report.Missing, err = missing(ctx, index, exists); err != nil {
 		return report, fmt.Errorf("recover the cluster: %w", err)
 	}
-	var v clusterValue
-	if err := decodeJSON(cluster.Key, cluster.Value, &v); err != nil {
-		return report, err
-	}
-	guard := IfMod(cluster.Key, cluster.Mod)
 	if err := c.moveForward(ctx, index, guard, &report); err != nil {
 		return report, fmt.Errorf("recover the cluster: %w", err)
 	}
+	for _, key := range slices.Sorted(maps.Keys(unreadable)) {
+		if err := c.recoverStep(ctx, Txn{If: []Compare{guard}, Then: []Op{DeleteOp(key)}}); err != nil {
+			return report, fmt.Errorf("recover the cluster: %w", err)
+		}
+	}
 	v.Generation++
+	v.Recovering = false
 	report.Generation = v.Generation
 	return report, c.finishRecovery(ctx, index, guard, v, &report)
+}
+
+// markRecovering keeps nodes from joining, and returns the cluster's value with what guards every step.
+func (c *Client) markRecovering(ctx context.Context) (clusterValue, Compare, error) {
+	var v clusterValue
+	var guard Compare
+	err := c.retry(ctx, "mark the cluster as being recovered", func() (bool, error) {
+		kv, _, err := c.kv.Get(ctx, c.keys.Cluster())
+		switch {
+		case err != nil:
+			return !retryable(err), err
+		case kv == nil:
+			return true, fmt.Errorf("%w: etcd holds no cluster %s", ErrUnknownCluster, c.name)
+		}
+		if err := decodeJSON(kv.Key, kv.Value, &v); err != nil {
+			return true, err
+		}
+		if v.Recovering {
+			guard = IfMod(kv.Key, kv.Mod)
+			return true, nil
+		}
+		v.Recovering = true
+		result, err := c.kv.Txn(ctx, Txn{If: []Compare{IfMod(kv.Key, kv.Mod)}, Then: []Op{PutOp(kv.Key, encodeJSON(v))}})
+		guard = IfMod(kv.Key, result.Revision)
+		return err == nil && result.Succeeded, err
+	})
+	return v, guard, err
 }
 
 // ErrUnknownCluster says that there is no cluster of this name.
 var ErrUnknownCluster = errors.New("unknown cluster")
 
 // readAll makes an index of everything, at one revision.
-func (c *Client) readAll(ctx context.Context, load LoadIndex) (*Index, *KeyValue, error) {
+func (c *Client) readAll(ctx context.Context, load LoadIndex) (*Index, error) {
 	f := &Follower{client: c, load: load, moved: make(chan struct{})}
 	if err := f.list(ctx); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	kv, _, err := c.kv.Get(ctx, c.keys.Cluster())
-	return f.view, kv, err
+	return f.view, nil
 }
 
 func missing(ctx context.Context, index *Index, exists func(context.Context, string) (bool, error)) ([]MissingObject, error) {
@@ -113,12 +162,8 @@ func (c *Client) moveForward(ctx context.Context, index *Index, guard Compare, r
 		for n := range t.Partitions {
 			p := Partition{Topic: t.ID, Partition: n}
 			report.Partitions++
-			m, end, key := index.lost[p], index.End(p), c.keys.Manifest(p)
-			lost := append(slices.Clone(m.Lost), OffsetRange{From: end, To: end + LostGap})
-			if k := len(m.Lost); k > 0 && m.Lost[k-1].To == end { // nothing was written since the last one: it grows
-				lost = slices.Clone(m.Lost)
-				lost[k-1].To += LostGap
-			}
+			m, key := index.lost[p], c.keys.Manifest(p)
+			lost := forward(index, p)
 			txn.If = append(txn.If, IfMod(key, index.manifestRevs[p]))
 			txn.Then = append(txn.Then, PutOp(key, encodeManifest(Manifest{Version: m.Version + 1, Lost: lost})))
 			report.Moved = append(report.Moved, LostRange{Partition: p, Topic: name, OffsetRange: lost[len(lost)-1]})
@@ -130,6 +175,41 @@ func (c *Client) moveForward(ctx context.Context, index *Index, guard Compare, r
 		}
 	}
 	return send()
+}
+
+// forward is what is lost of a partition after a recovery: what was before, what its blocks leave open, and recoveryGap above its end.
+func forward(index *Index, p Partition) []OffsetRange {
+	var lost []OffsetRange
+	at := int64(0)
+	open := func(to int64) {
+		if to <= at {
+			return
+		}
+		if n := len(lost); n > 0 && lost[n-1].To == at {
+			lost[n-1].To = to
+			return
+		}
+		lost = append(lost, OffsetRange{From: at, To: to})
+	}
+	known := index.lost[p].Lost
+	step := func(upTo int64) {
+		for len(known) > 0 && known[0].From <= upTo {
+			open(known[0].From)
+			at = max(at, known[0].From)
+			open(known[0].To)
+			at = max(at, known[0].To)
+			known = known[1:]
+		}
+	}
+	for _, b := range index.Blocks(p) {
+		step(b.BaseOffset)
+		open(b.BaseOffset)
+		at = max(at, b.End())
+	}
+	step(math.MaxInt64)
+	at = max(at, index.End(p))
+	open(at + recoveryGap)
+	return lost
 }
 
 // finishRecovery raises epochs, producer ids and, with the last transaction, the generation.

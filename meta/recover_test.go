@@ -30,6 +30,9 @@ func TestRecover(t *testing.T) {
 	if _, err := c.Recover(t.Context(), nil, exists); !errors.Is(err, meta.ErrNodeAlive) {
 		t.Errorf("with a node alive: %v", err)
 	}
+	if _, err := c.Register(t.Context(), nodeInfo(7), leaseTime); !errors.Is(err, meta.ErrRecovering) {
+		t.Errorf("a node joins a cluster that is being recovered: %v", err)
+	}
 	store.Expire(w.reg.Lease)
 	for run := range int64(2) {
 		report, err := c.Recover(t.Context(), nil, exists)
@@ -53,7 +56,7 @@ func TestRecover(t *testing.T) {
 	}
 	defer f.Close()
 	p := meta.Partition{Topic: topic.ID}
-	if lost := f.Lost(p); len(lost) != 1 || lost[0] != (meta.OffsetRange{From: 7, To: 7 + 2*meta.LostGap}) || f.End(p) != 7+2*meta.LostGap || f.Hole(p) != nil {
+	if lost := f.Lost(p); len(lost) != 1 || lost[0] != (meta.OffsetRange{From: 7, To: 7 + 2<<40}) || f.End(p) != 7+2<<40 || f.Hole(p) != nil {
 		t.Errorf("lost %v, end %d, %v", lost, f.End(p), f.Hole(p))
 	}
 	if l, ok := f.Leader(p); !ok || l.Epoch != 3 {
@@ -65,7 +68,7 @@ func TestRecover(t *testing.T) {
 	}
 	// A node that starts now goes on behind the gap.
 	w = startWriter(t, c, 2)
-	w.commit(record("later", span{topic: topic.ID, base: 7 + 2*meta.LostGap, count: 1}))
+	w.commit(record("later", span{topic: topic.ID, base: 7 + 2<<40, count: 1}))
 	if err := f.WaitFor(t.Context(), w.mod(c.Keys().Head("a"))); err != nil {
 		t.Fatal(err)
 	}

@@ -40,13 +40,25 @@ func (c *Client) Register(ctx context.Context, info NodeInfo, ttl time.Duration)
 		}
 	}()
 	out = Registration{Node: info.ID, Disk: info.Disk, Incarnation: info.Incarnation, Lease: lease}
-	nodeKey, headKey := c.keys.Node(info.ID), c.keys.Head(info.ID)
+	nodeKey, headKey, clusterKey := c.keys.Node(info.ID), c.keys.Head(info.ID), c.keys.Cluster()
 	err = c.retry(ctx, "register node "+string(info.ID), func() (bool, error) {
-		read, err := c.kv.Txn(ctx, Txn{Then: []Op{GetOp(nodeKey), GetOp(headKey)}})
+		read, err := c.kv.Txn(ctx, Txn{Then: []Op{GetOp(nodeKey), GetOp(headKey), GetOp(clusterKey)}})
 		if err != nil {
 			return false, err
 		}
 		node, head := read.Gets[0], read.Gets[1]
+		// A recovery moves forward what it has read; whoever joins after it has looked would write below.
+		cluster := IfAbsent(clusterKey)
+		if kv := read.Gets[2]; kv != nil {
+			var v clusterValue
+			if err := decodeJSON(kv.Key, kv.Value, &v); err != nil {
+				return true, err
+			}
+			if v.Recovering {
+				return true, fmt.Errorf("%w: end it by running tidemark cluster recover again", ErrRecovering)
+			}
+			cluster = IfMod(clusterKey, kv.Mod)
+		}
 		var nodeRev, headRev Revision
 		if node != nil {
 			held, err := decodeNode(info.ID, *node)
@@ -79,7 +91,7 @@ func (c *Client) Register(ctx context.Context, info NodeInfo, ttl time.Duration)
 			headRev = head.Mod
 		}
 		result, err := c.kv.Txn(ctx, Txn{
-			If:   []Compare{IfMod(nodeKey, nodeRev), IfMod(headKey, headRev)},
+			If:   []Compare{IfMod(nodeKey, nodeRev), IfMod(headKey, headRev), cluster},
 			Then: []Op{PutLeasedOp(nodeKey, encodeNode(info), lease), PutOp(headKey, encodeHead(next))},
 		})
 		if err != nil || !result.Succeeded {

@@ -22,6 +22,7 @@ type (
 		ID         string `json:"id"`
 		Generation int64  `json:"generation"`
 		Created    string `json:"created"`
+		Recovering bool   `json:"recovering,omitempty"`
 	}
 	topicValue struct {
 		Version    int               `json:"v"`

@@ -1,6 +1,7 @@
 package tier
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/binary"
 	"errors"
@@ -64,8 +65,13 @@ type L0Object struct {
 func BuildL0(batches []L0Batch) (*L0Object, error) {
 	sorted := slices.Clone(batches)
 	slices.SortFunc(sorted, func(a, b L0Batch) int {
-		return cmp.Or(slices.Compare(a.Topic[:], b.Topic[:]), cmp.Compare(a.Partition, b.Partition),
-			cmp.Compare(a.Batch.BaseOffset(), b.Batch.BaseOffset()))
+		switch {
+		case a.Topic != b.Topic:
+			return bytes.Compare(a.Topic[:], b.Topic[:])
+		case a.Partition != b.Partition:
+			return cmp.Compare(a.Partition, b.Partition)
+		}
+		return cmp.Compare(a.Batch.BaseOffset(), b.Batch.BaseOffset())
 	})
 	var l layout
 	l.start(len(sorted))

@@ -21,6 +21,7 @@ func newClusterCommand(a *app) *cobra.Command {
 		newClusterLeadersCommand(a),
 		newClusterDrainCommand(a),
 		newClusterForgetNodeCommand(a),
+		newClusterRecoverCommand(a),
 	)
 	return group
 }

@@ -77,11 +77,13 @@ type nodeProcess struct {
 	failed chan error    // room for one: what ended us
 
 	// Written before opened is closed.
-	node    *ingest.Node // nil without the ingest role
-	meta    *metadata
-	client  *meta.Client
-	store   tier.Store
-	queries *queryRole // nil without the query role, or when it could not be opened
+	node   *ingest.Node // nil without the ingest role
+	meta   *metadata
+	client *meta.Client
+	// generation is how often the cluster was recovered, as etcd says.
+	generation int64
+	store      tier.Store
+	queries    *queryRole // nil without the query role, or when it could not be opened
 	// restored is closed when etcd has gone back in time.
 	restored <-chan struct{}
 
@@ -218,7 +220,7 @@ func (p *nodeProcess) bring(ctx context.Context) {
 }
 
 // nextAfterRestore is what to do when etcd is behind what it once was.
-const nextAfterRestore = "bring back the etcd that has the present state, or recover the cluster; nothing was written to this one"
+const nextAfterRestore = "bring back the etcd that has the present state, or recover the cluster with tidemark cluster recover; nothing was written to this one"
 
 // stoppedByItself gives the end of a node its next step.
 func stoppedByItself(cause error) error {
@@ -290,7 +292,7 @@ func (p *nodeProcess) try(ctx context.Context) (*ingest.Node, error) {
 		history := meta.NewCompactor(meta.CompactorConfig{KV: m.kv, Clock: p.deps.clock, Logger: p.deps.logger, Reclaim: m.reclaim})
 		p.work.Go(func() { history.Run(ctx) })
 	}
-	seen, err := p.data.readSeen()
+	seen, err := p.seen(ctx)
 	if err != nil {
 		return nil, err
 	}

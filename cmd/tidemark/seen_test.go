@@ -46,7 +46,7 @@ func TestSeenFileIsRead(t *testing.T) {
 	if err := p.close(); err != nil {
 		t.Fatal(err)
 	}
-	want := meta.Seen{Revision: 1 << 40, EtcdCluster: 0xfedcba9876543210}
+	want := seenBefore{Seen: meta.Seen{Revision: 1 << 40, EtcdCluster: 0xfedcba9876543210}, generation: 3}
 	if err := p.data.writeSeen(want); err != nil {
 		t.Fatal(err)
 	}

@@ -1,5 +1,6 @@
-// Package groupsbench measures commits of offsets over a real etcd, apart from the tests of package ingest, which need not link one.
-package groupsbench
+// Package clusterbench measures a cluster over a real etcd: how soon partitions are led again, what ten thousand of them cost, how fast groups
+// rebalance and commit. It stands apart from the tests of package ingest, which need not link an etcd.
+package clusterbench
 
 import (
 	"context"
