@@ -5,10 +5,10 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null)
 DATA    ?= ./tidemark-data
 
 .DEFAULT_GOAL := help
-.PHONY: help build build-nocgo run run-minio run-cluster test race kill kill-matrix sim mutants nemesis twin lint proto fuzz bench tools clean
+.PHONY: help build build-nocgo run run-minio run-cluster test race kill kill-matrix sim mutants nemesis kill-leaders drain-load twin lint proto fuzz bench tools clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build bin/tidemark
 	CGO_ENABLED=1 go build -ldflags '-X main.version=$(VERSION)' -o bin/tidemark ./cmd/tidemark
@@ -52,7 +52,17 @@ mutants: ## put known bugs on, one by one, and see that the simulation finds eac
 NEMESIS ?= 10m
 nemesis: ## break a real cluster of three nodes, three etcd and a MinIO for NEMESIS (10m), and check what clients saw
 	@tools/install minio >/dev/null
-	TIDEMARK_NEMESIS='$(NEMESIS)' TIDEMARK_NEMESIS_SVG='$(CURDIR)/bin/nemesis.svg' go test -count=1 -timeout 6h -run TestNemesis -v ./proof/nemesis
+	TIDEMARK_NEMESIS='$(NEMESIS)' TIDEMARK_NEMESIS_SVG='$(CURDIR)/bin/nemesis.svg' go test -count=1 -timeout 6h -run 'TestNemesis$$' -v ./proof/nemesis
+
+KILL_LEADERS ?= 2m
+kill-leaders: ## kill -9 the leader of most partitions every 15 s for KILL_LEADERS (2m) under load, and check what clients saw
+	@tools/install minio >/dev/null
+	TIDEMARK_KILL_LEADERS='$(KILL_LEADERS)' TIDEMARK_NEMESIS_SVG='$(CURDIR)/bin/kill-leaders.svg' go test -count=1 -timeout 6h -run 'TestKillLeaders$$' -v ./proof/nemesis
+
+DRAIN_LOAD ?= 1m
+drain-load: ## drain one node after the other for DRAIN_LOAD (1m) under load, and check what clients saw
+	@tools/install minio >/dev/null
+	TIDEMARK_DRAIN_LOAD='$(DRAIN_LOAD)' TIDEMARK_NEMESIS_SVG='$(CURDIR)/bin/drain-load.svg' go test -count=1 -timeout 6h -run 'TestDrainUnderLoad$$' -v ./proof/nemesis
 
 QUERIES ?= 5000
 twin: ## ask QUERIES (5000) random statements under load and kills, and compare each answer with plain DuckDB's

@@ -135,7 +135,7 @@ func (w *small) actions() []smallAction {
 		if records := l.index.Records(n.id); w.left.folds > 0 && l.folding == nil && len(records) >= 2 && (l.index.Revision() >= l.foldRev || mutant.On(mutant.C6)) {
 			add(func() {
 				w.left.folds--
-				w.cluster.stepFold()
+				w.stepFold()
 			}, "%s folds", n.id)
 		}
 		if _, alive := w.etcd.leases[l.reg.Lease]; alive && w.left.expiries > 0 {
@@ -364,11 +364,11 @@ func exploreSmall(s smallScope, limit int) exploration {
 				out.path, out.failure, out.exhausted = path, failure, false
 				return out
 			}
-			if print := w.fingerprint(); seen[print] {
+			state := w.fingerprint()
+			if seen[state] {
 				continue
-			} else {
-				seen[print] = true
 			}
+			seen[state] = true
 			out.states++
 			out.depth = len(path)
 			if out.states >= limit {

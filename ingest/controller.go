@@ -27,7 +27,7 @@ func (i *incarnation) keepsUp(ctx context.Context) error {
 	defer cancel()
 	revision, err := i.node.deps.Meta.Revision(bounded)
 	if err != nil {
-		return nil //nolint:nilerr // etcd does not answer: nobody else could do better
+		return nil // etcd does not answer: nobody else could do better
 	}
 	if err = i.follower.WaitFor(bounded, revision); err == nil || ctx.Err() != nil {
 		return nil

@@ -87,7 +87,8 @@ func (c *Client) Recover(ctx context.Context, load LoadIndex, exists func(ctx co
 	v.Generation++
 	v.Recovering = false
 	report.Generation = v.Generation
-	return report, c.finishRecovery(ctx, index, guard, v, &report)
+	err = c.finishRecovery(ctx, index, guard, v, &report)
+	return report, err
 }
 
 // markRecovering keeps nodes from joining, and returns the cluster's value with what guards every step.

@@ -127,9 +127,9 @@ func (c *Cluster) start(ctx context.Context) error {
 	if err := c.startEtcd(ctx, c.options.Etcds); err != nil {
 		return err
 	}
-	make := exec.CommandContext(ctx, c.options.Binaries.MakeBucket, "http://"+s3, bucket)
-	make.Env = append(make.Environ(), credentials()...)
-	if text, err := make.CombinedOutput(); err != nil {
+	maker := exec.CommandContext(ctx, c.options.Binaries.MakeBucket, "http://"+s3, bucket)
+	maker.Env = append(maker.Environ(), credentials()...)
+	if text, err := maker.CombinedOutput(); err != nil {
 		return fmt.Errorf("make the bucket: %w\n%s", err, text)
 	}
 	if c.gate, err = openGate(ctx, "http://"+s3); err != nil {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/tidemark-io/tidemark/client"
+	"github.com/tidemark-io/tidemark/clock"
 	"github.com/tidemark-io/tidemark/record"
 )
 
@@ -29,10 +30,12 @@ func (f *pauseNode) Inject(context.Context) error { return f.Node.Pause() }
 
 func (f *pauseNode) Heal(context.Context) error { return f.Node.Resume() }
 
-// killLeader kills the node that leads most partitions at that moment.
+// killLeader kills the node that leads most partitions at that moment; of several, not the one that Before killed, if it can.
 type killLeader struct {
 	Cluster *Cluster
+	Before  *killLeader // nil for none
 	killed  *Node
+	at      time.Time // when it was killed
 }
 
 func (f *killLeader) Name() string {
@@ -47,17 +50,28 @@ func (f *killLeader) Inject(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	most := 0
-	for _, n := range f.Cluster.nodes {
-		if count := leaders[n.id]; count > most {
-			most, f.killed = count, n
-		}
+	var not *Node
+	if f.Before != nil {
+		not = f.Before.killed
 	}
-	if f.killed == nil {
+	if f.killed = leadsMost(f.Cluster.nodes, leaders, not); f.killed == nil {
 		return errors.New("nobody leads anything")
 	}
+	f.at = clock.System().Now()
 	f.killed.Kill()
 	return nil
+}
+
+// leadsMost is the node that leads most; of several the first, but not the one named if another will do; nil when nobody leads anything.
+func leadsMost(nodes []*Node, leaders map[string]int, not *Node) *Node {
+	var out *Node
+	most := 0
+	for _, n := range nodes {
+		if count := leaders[n.id]; count > most || count == most && out != nil && out == not {
+			most, out = count, n
+		}
+	}
+	return out
 }
 
 func (f *killLeader) Heal(context.Context) error {

@@ -62,6 +62,11 @@ func (w *Workload) readTopic(ctx context.Context, c *client.Client, node *Node, 
 			w.Troublef("%s partition %d from %d, read at the end through %s: %v", topic.Name, batches.Partition, batches.From, node.id, err)
 			return err
 		}
+		for raw := range batches.Raw() {
+			if err := w.journal.appended(w.names[topic.Name][batches.Partition], raw.BaseOffset(), raw.LastOffset(), raw.LeaderEpoch()); err != nil {
+				w.Troublef("read at the end through %s: %v", node.id, err)
+			}
+		}
 		w.count.finalReads.Add(int64(len(records)))
 		w.history.FinalRead(history.FinalRead{
 			Source: source, Partition: w.Partition(topic.Name, batches.Partition), From: next[batches.Partition], End: batches.Next, Records: records,

@@ -3,6 +3,7 @@ package nemesis
 import (
 	"context"
 	"errors"
+	"maps"
 	"strconv"
 	"sync"
 	"time"
@@ -31,6 +32,10 @@ type member struct {
 	consumer *client.GroupConsumer
 	group    history.Group
 	process  int32
+
+	mu sync.Mutex
+	// polled is what was polled of each partition and is not committed, by the member that has it now.
+	polled map[string]map[int32]int64
 }
 
 // GroupsServed tells whether the cluster serves consumer groups.
@@ -69,7 +74,7 @@ func (g *Grouped) Run(ctx context.Context, w *Workload, process int32) {
 
 // belong is one membership, and returns why it ended.
 func (g *Grouped) belong(ctx context.Context, w *Workload, c *client.Client, process int32) error {
-	m := &member{work: w, group: w.history.Group(g.Group), process: process}
+	m := &member{work: w, group: w.history.Group(g.Group), process: process, polled: make(map[string]map[int32]int64)}
 	topics := make([]string, 0, len(w.config.Topics))
 	for _, topic := range w.config.Topics {
 		topics = append(topics, topic.Name)
@@ -77,7 +82,7 @@ func (g *Grouped) belong(ctx context.Context, w *Workload, c *client.Client, pro
 	var err error
 	m.consumer, err = c.NewGroupConsumer(g.Group, topics, client.GroupConfig{
 		SessionTimeout: sessionTimeout, RebalanceTimeout: sessionTimeout, AutoCommit: -1,
-		OnAssign: m.assigned, OnRevoke: func(parts map[string][]int32) { m.commit(ctx, parts) },
+		OnAssign: m.assigned, OnRevoke: func(parts map[string][]int32) { m.commit(ctx, parts); m.forget(parts) }, OnLost: m.forget,
 	})
 	if err != nil {
 		w.Troublef("make a group consumer: %v", err)
@@ -115,15 +120,62 @@ func (m *member) assigned(parts map[string][]int32) {
 	}
 }
 
-// commit commits what was polled of some partitions, of all for nil. The client does not tell its generation.
-func (m *member) commit(ctx context.Context, parts map[string][]int32) {
-	positions := m.consumer.Position()
-	if parts != nil {
-		positions = only(positions, parts)
+// forget drops what was polled of partitions that others read from now on.
+func (m *member) forget(parts map[string][]int32) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for topic, partitions := range parts {
+		for _, p := range partitions {
+			delete(m.polled[topic], p)
+		}
 	}
-	for _, p := range positions {
-		invoke := m.work.Now()
+}
+
+// uncommitted is what was polled and is not committed, of some partitions, of all for nil. What is committed already must not be
+// committed again: the client answers that without asking anybody, and so not at the generation that it believes in.
+func (m *member) uncommitted(parts map[string][]int32) []client.Position {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var out []client.Position
+	for _, topic := range m.work.config.Topics {
+		if offsets := m.polled[topic.Name]; len(offsets) > 0 {
+			out = append(out, client.Position{Topic: topic.Name, Offsets: maps.Clone(offsets)})
+		}
+	}
+	if parts != nil {
+		return only(out, parts)
+	}
+	return out
+}
+
+// reached notes that everything below next was polled.
+func (m *member) reached(topic string, partition int32, next int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.polled[topic] == nil {
+		m.polled[topic] = make(map[int32]int64)
+	}
+	m.polled[topic][partition] = next
+}
+
+// stored notes that everything below offset is committed.
+func (m *member) stored(topic string, partition int32, offset int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if at, ok := m.polled[topic][partition]; ok && at <= offset {
+		delete(m.polled[topic], partition)
+	}
+}
+
+// commit commits what was polled of some partitions, of all for nil. A commit that went on while the member got another generation
+// is told without one: it may have been stored at either.
+func (m *member) commit(ctx context.Context, parts map[string][]int32) {
+	for _, p := range m.uncommitted(parts) {
+		invoke, generation := m.work.Now(), m.consumer.Generation()
 		err := m.consumer.Commit(ctx, p)
+		if m.consumer.Generation() != generation {
+			generation = -1
+		}
 		if err != nil {
 			m.work.noteError("commit", err)
 		}
@@ -131,8 +183,12 @@ func (m *member) commit(ctx context.Context, parts map[string][]int32) {
 			outcome := committed(err, partition)
 			m.work.history.Commit(history.Commit{
 				Call:  history.Call{Process: m.process, Invoke: int64(invoke), Complete: int64(m.work.Now())},
-				Group: m.group, Partition: m.work.Partition(p.Topic, partition), Offset: offset, Generation: -1, Outcome: outcome,
+				Group: m.group, Partition: m.work.Partition(p.Topic, partition), Offset: offset, Generation: generation, Outcome: outcome,
 			})
+			if outcome == history.OK {
+				m.work.count.commits.Add(1)
+				m.stored(p.Topic, partition, offset)
+			}
 		}
 	}
 }
@@ -154,7 +210,7 @@ func committed(err error, partition int32) history.Outcome {
 		case !ok || e.Metadata["partition"] == "":
 			return history.Info
 		case e.Metadata["partition"] != strconv.Itoa(int(partition)):
-		case e.Reason == client.ReasonNotAssigned:
+		case e.Reason == client.ReasonNotAssigned && e.Outcome != client.OutcomeUnknown:
 			outcome = history.Fail
 		default:
 			outcome = history.Info
@@ -197,6 +253,7 @@ func (m *member) read(ctx context.Context) error {
 			m.work.Troublef("%s partition %d from %d: %v", batches.Topic, batches.Partition, batches.From, err)
 			return err
 		}
+		m.reached(batches.Topic, batches.Partition, batches.Next)
 		m.work.Polled(history.Poll{
 			Call:      history.Call{Process: m.process, Invoke: int64(invoke), Complete: int64(m.work.Now())},
 			Partition: m.work.Partition(batches.Topic, batches.Partition), From: batches.From, HighWatermark: batches.HighWatermark,

@@ -136,7 +136,8 @@ func (l *Link) Limit(n int64) error {
 func (l *Link) add(kind string, ways Ways, attributes map[string]any) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if kind != "latency" && kind != "bandwidth" {
+	// What a narrow connection holds back cannot be let go of without its getting stuck now and then.
+	if kind != "latency" {
 		l.again = true
 	}
 	for _, direction := range ways.streams() {
@@ -179,8 +180,8 @@ func await(done <-chan error) error {
 	}
 }
 
-// Heal ends every fault of the link. Connections over which something was lost end too, as TCP would end them some day; slow ones
-// go on.
+// Heal ends every fault of the link. Connections over which something was lost end too, as TCP would end them some day, and those
+// that were narrow; those that were only delayed go on.
 func (l *Link) Heal() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -208,12 +209,23 @@ func (l *Link) Drop() error {
 
 // renew is for holders of mu.
 func (l *Link) renew() error {
-	l.proxy.Stop()
+	l.end()
 	return l.open()
+}
+
+// end is for holders of mu. A proxy with a connection that is stuck may never end: it listens no more then, and is left to itself.
+func (l *Link) end() {
+	proxy := l.proxy
+	stopped := make(chan error, 1)
+	go func() {
+		proxy.Stop()
+		stopped <- nil
+	}()
+	_ = await(stopped)
 }
 
 func (l *Link) close() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.proxy.Stop()
+	l.end()
 }

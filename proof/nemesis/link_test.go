@@ -161,7 +161,7 @@ func TestLinkSlow(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	if err := l.Slow(100*time.Millisecond, 10*time.Millisecond, 1000); err != nil {
+	if err := l.Slow(100*time.Millisecond, 10*time.Millisecond, 0); err != nil {
 		t.Fatal(err)
 	}
 	began := clock.System().Now()
@@ -180,6 +180,49 @@ func TestLinkSlow(t *testing.T) {
 	}
 	if took := since(began); took > 100*time.Millisecond {
 		t.Errorf("after Heal there and back took %v", took)
+	}
+}
+
+// TestLinkNarrow heals a link whose connections have more to send than it lets through.
+func TestLinkNarrow(t *testing.T) {
+	l := openLink(t, startEcho(t).listener.Addr().String())
+	var writers sync.WaitGroup
+	defer writers.Wait()
+	for range 8 {
+		conn, err := net.Dial("tcp", l.Address())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		writers.Go(func() { _, _ = io.Copy(io.Discard, conn) })
+		writers.Go(func() {
+			for piece := make([]byte, 64<<10); ; {
+				if _, err := conn.Write(piece); err != nil {
+					return
+				}
+			}
+		})
+	}
+	if err := l.Slow(20*time.Millisecond, 10*time.Millisecond, 100); err != nil {
+		t.Fatal(err)
+	}
+	if err := say(t, l.Address(), time.Minute); err != nil {
+		t.Error(err)
+	}
+	healed := make(chan error, 1)
+	go func() { healed <- l.Heal() }()
+	timer := clock.System().NewTimer(20 * time.Second)
+	defer timer.Stop()
+	select {
+	case err := <-healed:
+		if err != nil {
+			t.Fatal(err)
+		}
+	case <-timer.C():
+		t.Fatal("it cannot be healed")
+	}
+	if err := say(t, l.Address(), soon); err != nil {
+		t.Errorf("after Heal: %v", err)
 	}
 }
 

@@ -77,7 +77,7 @@ type Stall struct {
 func (s Stall) Length() time.Duration { return s.To - s.From }
 
 // worthTelling is how long a stall must be to be kept.
-const worthTelling = 300 * time.Millisecond
+const worthTelling = 100 * time.Millisecond
 
 // measures is what is counted while producers work. Its methods may be called from any goroutine.
 type measures struct {
@@ -141,6 +141,77 @@ func (m *measures) answered(partition string, sent, now time.Duration, acked boo
 	}
 }
 
+// readings are the times in which acknowledged records of a partition waited and no consumer was given any of them. Its methods
+// may be called from any goroutine.
+type readings struct {
+	mu      sync.Mutex
+	by      map[string]*unread
+	longest Stall
+	stalls  []Stall
+}
+
+// unread waits while polled < acked, and has since since.
+type unread struct {
+	acked, polled int64 // the first offset that is not
+	since         time.Duration
+}
+
+func newReadings() *readings { return &readings{by: make(map[string]*unread)} }
+
+func (r *readings) of(partition string) *unread {
+	u := r.by[partition]
+	if u == nil {
+		u = &unread{}
+		r.by[partition] = u
+	}
+	return u
+}
+
+func (r *readings) acked(partition string, offset int64, now time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	u := r.of(partition)
+	if u.polled >= u.acked && offset >= u.polled {
+		u.since = now
+	}
+	u.acked = max(u.acked, offset+1)
+}
+
+func (r *readings) polled(partition string, next int64, now time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	u := r.of(partition)
+	if next <= u.polled {
+		return // read again: nobody waited for that
+	}
+	if u.polled < u.acked {
+		s := Stall{Partition: partition, From: u.since, To: now}
+		if s.Length() > r.longest.Length() {
+			r.longest = s
+		}
+		if s.Length() >= worthTelling {
+			r.stalls = append(r.stalls, s)
+		}
+	}
+	u.polled, u.since = next, now
+}
+
+func (r *readings) result() (longest Stall, stalls []Stall) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.longest, append([]Stall(nil), r.stalls...)
+}
+
+// longestIn is the longest of stalls that went on within [from, to).
+func longestIn(stalls []Stall, from, to time.Duration) (longest Stall) {
+	for _, s := range stalls {
+		if s.Partition != "" && s.From < to && s.To > from && s.Length() > longest.Length() {
+			longest = s
+		}
+	}
+	return longest
+}
+
 // Measured is what came of a run's measures.
 type Measured struct {
 	Seconds []Second `json:"seconds"`
@@ -151,6 +222,9 @@ type Measured struct {
 	LongestStall Stall   `json:"longest_stall"`
 	LongestDark  Stall   `json:"longest_dark"`
 	Stalls       []Stall `json:"-"`
+	// LongestUnread is the longest time in which acknowledged records of a partition waited and no consumer was given any.
+	LongestUnread Stall   `json:"longest_unread"`
+	Unread        []Stall `json:"-"`
 }
 
 func (m *measures) result() Measured {

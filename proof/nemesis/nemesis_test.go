@@ -155,6 +155,10 @@ func finish(t *testing.T, w *Workload, seed uint64, faults []Span, skipped map[s
 	t.Logf("%6.1fs  healed, and every record is answered", w.Now().Seconds())
 	wrong(w.Settled(t.Context()))
 	wrong(w.CaughtUp(t.Context()))
+	wrong(w.journal.caughtUp(t.Context(), c))
+	if err := w.journal.knows(); err != nil {
+		t.Log(err)
+	}
 	run := w.Now()
 	w.Stop()
 	t.Logf("%6.1fs  consumers are at the end", w.Now().Seconds())
@@ -187,6 +191,9 @@ func report(t *testing.T, c *Cluster, r *Result, planned int) {
 	svg := os.Getenv("TIDEMARK_NEMESIS_SVG")
 	if svg == "" {
 		svg = filepath.Join(t.TempDir(), "nemesis.svg")
+	}
+	if err := os.MkdirAll(filepath.Dir(svg), 0o750); err != nil {
+		t.Fatal(err)
 	}
 	write := func(name string, to func(io.Writer) error) {
 		f, err := os.Create(name)

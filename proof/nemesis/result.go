@@ -56,6 +56,7 @@ func (w *Workload) Result(seed uint64, run time.Duration, faults []Span, skipped
 		Counts: w.count.result(), Errors: w.failures, Measured: w.measure.result(), Undecided: report.Unknown, Trouble: w.trouble,
 		Anomalies: make(map[string]int), Allowed: make(map[string]int),
 	}
+	r.Measured.LongestUnread, r.Measured.Unread = w.reading.result()
 	for kind, finding := range report.Anomalies {
 		if kind.Allowed() {
 			r.Allowed[string(kind)] = finding.Count
@@ -161,6 +162,8 @@ func (r *Result) WriteText(to io.Writer) error {
 	fmt.Fprintf(&b, "latency p50 %s, p99 %s; longest stall of a partition %.1f s (%s, from %.1f s), of all at once %.1f s (from %.1f s)\n",
 		brief(m.P50), brief(m.P99), m.LongestStall.Length().Seconds(), m.LongestStall.Partition, m.LongestStall.From.Seconds(),
 		m.LongestDark.Length().Seconds(), m.LongestDark.From.Seconds())
+	fmt.Fprintf(&b, "acknowledged and not read: longest %.1f s (%s, from %.1f s); %d commits of the group, %d blocks of leaders\n",
+		m.LongestUnread.Length().Seconds(), m.LongestUnread.Partition, m.LongestUnread.From.Seconds(), c.Commits, c.Leads)
 	for _, text := range sorted(r.Errors) {
 		fmt.Fprintf(&b, "  %6d × %s\n", r.Errors[text], text)
 	}

@@ -213,7 +213,7 @@ func TestValues(t *testing.T) {
 
 // TestOperations has answers of one burst come as they like, and looks what the history is told.
 func TestOperations(t *testing.T) {
-	w := &Workload{history: history.New(), measure: newMeasures(), failures: make(map[string]int), began: clock.System().Now()}
+	w := &Workload{history: history.New(), measure: newMeasures(), reading: newReadings(), failures: make(map[string]int), began: clock.System().Now()}
 	to := &target{name: "t/0", handle: w.history.Partition("t/0")}
 	s := &sender{work: w, process: 1, last: make(map[string]int64)}
 	w.measure.sent(to.name, 6, 0)
@@ -249,6 +249,7 @@ func TestCommitted(t *testing.T) {
 		return &client.Error{Reason: reason, Metadata: map[string]string{"partition": partition}}
 	}
 	lost, moved := of("1", client.ReasonNotAssigned), of("2", "REBALANCE_IN_PROGRESS")
+	doubtful := &client.Error{Reason: client.ReasonNotAssigned, Metadata: map[string]string{"partition": "0"}, Outcome: client.OutcomeUnknown}
 	for _, c := range []struct {
 		err  error
 		want [3]history.Outcome // of partitions 0 to 2
@@ -256,6 +257,7 @@ func TestCommitted(t *testing.T) {
 		{nil, [3]history.Outcome{}},
 		{lost, [3]history.Outcome{1: history.Fail}},
 		{errors.Join(lost, moved), [3]history.Outcome{1: history.Fail, 2: history.Info}},
+		{errors.Join(doubtful, lost), [3]history.Outcome{history.Info, history.Fail}}, // it was sent before it was lost
 		{errors.Join(lost, context.Canceled), [3]history.Outcome{history.Info, history.Info, history.Info}},
 		{io.ErrUnexpectedEOF, [3]history.Outcome{history.Info, history.Info, history.Info}},
 	} {

@@ -156,6 +156,7 @@ func (s *sender) answered(to *target, op *operation, id uint64, r client.Result)
 			s.work.Troublef("%s: producer %d was told offset %d for a record that it produced after the one at %d", to.name, s.process, r.Offset, last)
 		}
 		s.last[to.name] = r.Offset
+		s.work.reading.acked(to.name, r.Offset, now)
 	case errors.Is(r.Err, client.ErrRefused):
 		s.work.count.failed.Add(1)
 		s.work.noteError("produce", r.Err)

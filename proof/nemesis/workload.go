@@ -12,6 +12,7 @@ import (
 
 	"github.com/tidemark-io/tidemark/client"
 	"github.com/tidemark-io/tidemark/clock"
+	"github.com/tidemark-io/tidemark/meta"
 	"github.com/tidemark-io/tidemark/proof/history"
 )
 
@@ -33,6 +34,8 @@ type WorkloadConfig struct {
 	Reader func(k int) Reader
 	// QueryEvery is the time between two queries; below 0 there are none.
 	QueryEvery time.Duration
+	// Direct has all clients know all nodes and go straight to leaders.
+	Direct bool
 	// Delivery is how long a record may take before its producer gives it up.
 	Delivery time.Duration
 }
@@ -79,10 +82,12 @@ type Counts struct {
 	FinalQueries  int64 `json:"final_queries"`
 	NotTaken      int64 `json:"not_taken"` // records that a producer did not take; they were never sent
 	ReaderRestart int64 `json:"reader_restarts"`
+	Commits       int64 `json:"commits"` // of the group, those that were stored; all of known generations are fenced
+	Leads         int64 `json:"leads"`   // blocks that leaders appended
 }
 
 type counters struct {
-	produced, acked, failed, unknown, polled, pollErrors, queries, queryErrors, finalReads, finalQueries, notTaken, restarts atomic.Int64
+	produced, acked, failed, unknown, polled, pollErrors, queries, queryErrors, finalReads, finalQueries, notTaken, restarts, commits, leads atomic.Int64
 }
 
 func (c *counters) result() Counts {
@@ -90,6 +95,7 @@ func (c *counters) result() Counts {
 		Produced: c.produced.Load(), Acked: c.acked.Load(), Failed: c.failed.Load(), Unknown: c.unknown.Load(),
 		Polled: c.polled.Load(), PollErrors: c.pollErrors.Load(), Queries: c.queries.Load(), QueryErrors: c.queryErrors.Load(),
 		FinalReads: c.finalReads.Load(), FinalQueries: c.finalQueries.Load(), NotTaken: c.notTaken.Load(), ReaderRestart: c.restarts.Load(),
+		Commits: c.commits.Load(), Leads: c.leads.Load(),
 	}
 }
 
@@ -102,6 +108,8 @@ type Workload struct {
 	history *history.History
 	count   counters
 	measure *measures
+	reading *readings
+	journal *journal
 	said    func(format string, args ...any)
 
 	lastID     atomic.Uint64
@@ -121,10 +129,11 @@ type Workload struct {
 func NewWorkload(ctx context.Context, c *Cluster, cfg WorkloadConfig, said func(format string, args ...any)) (*Workload, error) {
 	cfg.setDefaults()
 	w := &Workload{
-		cluster: c, config: cfg, history: history.New(), measure: newMeasures(), said: said,
+		cluster: c, config: cfg, history: history.New(), measure: newMeasures(), reading: newReadings(), said: said,
 		partitions: make(map[string][]history.Partition), names: make(map[string][]string),
 		reached: make(map[string][]int64), failures: make(map[string]int),
 	}
+	w.journal = &journal{work: w, topics: make(map[meta.TopicID]string)}
 	maker, err := c.NewClient(c.nodes[0])
 	if err != nil {
 		return nil, err
@@ -132,7 +141,12 @@ func NewWorkload(ctx context.Context, c *Cluster, cfg WorkloadConfig, said func(
 	defer maker.Close()
 	for _, topic := range cfg.Topics {
 		if err := c.until(ctx, "topic "+topic.Name+" is made", func(ctx context.Context) error {
-			_, _, err := maker.CreateTopic(ctx, topic.Name, topic.Partitions, map[string]string{"durability": topic.Durability}, true)
+			made, _, err := maker.CreateTopic(ctx, topic.Name, topic.Partitions, map[string]string{"durability": topic.Durability}, true)
+			if err != nil {
+				return err
+			}
+			id, err := meta.ParseTopicID(made.GetId())
+			w.journal.topics[id] = topic.Name
 			return err
 		}); err != nil {
 			return nil, err
@@ -153,6 +167,9 @@ func (w *Workload) Start(ctx context.Context) error {
 	var producing, other context.Context
 	producing, w.stopProducers = context.WithCancel(ctx)
 	other, w.stopOthers = context.WithCancel(ctx)
+	if err := w.follow(ctx); err != nil {
+		return err
+	}
 	for i := range w.config.Producers {
 		p, err := w.newSender(i)
 		if err != nil {
@@ -171,10 +188,10 @@ func (w *Workload) Start(ctx context.Context) error {
 }
 
 // client makes the client of producer or consumer number i. Of several nodes every second one goes straight to leaders, and the
-// others have everything forwarded by one node.
+// others have everything forwarded by one node, which they wait for when it is gone; unless all are to be Direct.
 func (w *Workload) client(i int) (*client.Client, error) {
 	node := w.cluster.nodes[i%len(w.cluster.nodes)]
-	if len(w.cluster.nodes) > 1 && i%2 == 0 {
+	if len(w.cluster.nodes) > 1 && (i%2 == 0 || w.config.Direct) {
 		return w.cluster.NewClusterClient(node)
 	}
 	return w.cluster.NewClient(node)
@@ -253,6 +270,7 @@ func (w *Workload) Polled(p history.Poll, topic string, partition int32, next in
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.reached[topic][partition] = max(w.reached[topic][partition], next)
+	w.reading.polled(w.names[topic][partition], next, w.Now())
 }
 
 // PollFailed counts a failure of a consumer; restarted, that it had to begin anew. Readers call it.
@@ -296,6 +314,7 @@ func (w *Workload) Stop() {
 	w.stopOthers()
 	w.producers.Wait()
 	w.others.Wait()
+	w.journal.stop()
 }
 
 // Troublef says that something is wrong that the history cannot show.
