@@ -35,8 +35,27 @@ func (c *cluster) stepCrash() bool {
 	if !ok {
 		return false
 	}
+	c.crash(n, c.chance(50))
+	return true
+}
+
+// stepPowerAgain takes the power from a node that has just come up after its process was killed: what it found in its log on disk and what it
+// had not synced itself may go, whoever has read it.
+func (c *cluster) stepPowerAgain() bool {
+	n, ok := c.anyNode(func(n *clusterNode) bool { return n.life != nil && n.unlucky && c.now.Sub(n.life.born) < time.Second })
+	if !ok {
+		return false
+	}
+	c.fault("power lost after a kill")
+	c.crash(n, true)
+	return true
+}
+
+// crash kills a process, or with it the machine: then what was not synced goes, from some point on.
+func (c *cluster) crash(n *clusterNode, power bool) {
 	what := "process killed"
-	if c.chance(50) {
+	n.unlucky = !power && n.wal.synced < n.wal.end
+	if power {
 		what = "power lost"
 		w := &n.wal
 		kept := 0
@@ -54,7 +73,6 @@ func (c *cluster) stepCrash() bool {
 	n.down = c.chance(50) // for a while
 	n.paused = false
 	n.stop()
-	return true
 }
 
 func (c *cluster) stepRepair() bool {

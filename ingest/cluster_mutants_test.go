@@ -5,12 +5,37 @@ package ingest
 import (
 	"fmt"
 	"os"
+	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/tidemark-io/tidemark/proof/mutant"
 )
+
+// firstFailing finds the lowest seed that fails, looking at several at once.
+func firstFailing(seeds uint64) (seed, at uint64, failure string) {
+	workers := uint64(runtime.GOMAXPROCS(0))
+	type result struct {
+		at      uint64
+		failure string
+	}
+	for from := uint64(1); from <= seeds; from += workers {
+		found := make([]result, workers)
+		var running sync.WaitGroup
+		for n := range workers {
+			running.Go(func() { _, found[n].at, found[n].failure = runSeed(from+n, clusterSteps1, nil, false) })
+		}
+		running.Wait()
+		for n, r := range found {
+			if r.failure != "" {
+				return from + uint64(n), r.at, r.failure
+			}
+		}
+	}
+	return 0, 0, ""
+}
 
 // TestMutants puts on one mutant after the other: each must be found. TIDEMARK_MUTANT names one alone, TIDEMARK_SIM_SHRINK how many
 // seconds to look for a short trace.
@@ -24,13 +49,8 @@ func TestMutants(t *testing.T) {
 			continue
 		}
 		mutant.Put(m)
-		found := false
-		for seed := uint64(1); seed <= seeds && !found; seed++ {
-			_, at, failure := runSeed(seed, clusterSteps1, nil, false)
-			if failure == "" {
-				continue
-			}
-			found = true
+		seed, at, failure := firstFailing(seeds)
+		if failure != "" {
 			steps, _ := shrink(seed, at, failure, patience)
 			first, _, _ := strings.Cut(failure, "\n")
 			fmt.Fprintf(&table, "%-14s %6d %8d %8d  %s\n", m, seed, at, len(steps), first)
@@ -43,7 +63,7 @@ func TestMutants(t *testing.T) {
 				t.Logf("%s\nthen: %s", s, again)
 			}
 		}
-		if !found {
+		if failure == "" {
 			t.Errorf("mutant %s was not found by %d seeds", m, seeds)
 		}
 	}

@@ -58,6 +58,7 @@ var clusterSteps = []clusterStep{
 	{name: "forget", weight: 2, run: (*cluster).stepForget},
 	{name: "alter", weight: 3, run: (*cluster).stepAlter},
 	{name: "crash", weight: 2, run: (*cluster).stepCrash, rude: true},
+	{name: "power again", weight: 40, run: (*cluster).stepPowerAgain, rude: true},
 	{name: "grow", weight: 2, run: (*cluster).stepGrow, rude: true},
 	{name: "lose disk", weight: 1, run: (*cluster).stepLoseDisk, rude: true},
 	{name: "pause", weight: 1, run: (*cluster).stepPause, rude: true},
@@ -379,7 +380,7 @@ func (t *clusterTotals) String() string {
 // everyFault are the faults that a run of many seeds must have met.
 var everyFault = []string{
 	"clock jumps", "disk full", "disk full met", "disk lost", "drain", "durability changed", "etcd elects", "etcd without quorum", "graceful stop",
-	"lease lost", "link to clients cut", "link to etcd cut", "link to the store cut", "node forgotten", "power lost", "process killed", "process paused",
+	"lease lost", "link to clients cut", "link to etcd cut", "link to the store cut", "node forgotten", "power lost", "power lost after a kill", "process killed", "process paused",
 	"put lands after its node died", "reply lost", "request lost", "store fails after", "store fails before", "topic deleted", "topic grows", "transaction applied late",
 	"transaction doubled", "watch compacted",
 }

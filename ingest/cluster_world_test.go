@@ -116,6 +116,7 @@ type clusterNode struct {
 	cutEtcd, cutStore    bool
 	cutClients, diskFull bool
 	down                 bool // not started again for now
+	unlucky              bool // it was killed with something in its log that was not synced
 }
 
 // clusterStart is a start that has got as far as its registration.
