@@ -34,6 +34,8 @@ type fleet struct {
 	groups   map[string]*fleetGroup
 	// coordinatorAway fails every call of groups.
 	coordinatorAway bool
+	// commitsUnanswered answers no commit, also those that are stored.
+	commitsUnanswered bool
 	// pieceBytes is the greatest piece of a stream.
 	pieceBytes int
 }

@@ -14,11 +14,12 @@ import (
 	tidemarkv1 "github.com/tidemark-io/tidemark/proto/tidemark/v1"
 )
 
-// What is known of a record whose produce failed; for errors.Is on the errors of a Producer.
+// What is known of a record whose produce failed, for errors.Is on the errors of a Producer; ErrOutcomeUnknown also on those of a
+// GroupConsumer's commits.
 var (
 	// ErrRefused: the record is not in the log and never will be by this call.
 	ErrRefused = errors.New("refused")
-	// ErrOutcomeUnknown: the record may or may not be in the log.
+	// ErrOutcomeUnknown: the record may or may not be in the log, the commit be stored or not.
 	ErrOutcomeUnknown = errors.New("outcome unknown")
 	// ErrClosed: the producer or consumer was closed.
 	ErrClosed = errors.New("closed")
@@ -55,11 +56,11 @@ const (
 	reasonUnavailable        = "UNAVAILABLE"
 )
 
-// Outcome is what an error says of the record that it is about.
+// Outcome is what an error says of the record, or the commit, that it is about.
 type Outcome uint8
 
 const (
-	// OutcomeNone: the error is not about a record.
+	// OutcomeNone: the error says nothing about that.
 	OutcomeNone Outcome = iota
 	// OutcomeRefused: not in the log.
 	OutcomeRefused
@@ -79,7 +80,7 @@ type Error struct {
 	// RetryAfter is the server's hint; 0 when there is none.
 	RetryAfter time.Duration
 	Metadata   map[string]string
-	// Outcome is set on errors of produces.
+	// Outcome is set on errors of produces, and is OutcomeUnknown on those of a GroupConsumer's commits that may have been stored.
 	Outcome Outcome
 
 	cause error

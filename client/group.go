@@ -36,7 +36,7 @@ import (
 //
 // # Membership
 //
-// Heartbeats are sent on their own, so that a slow application stays a member. A rebalance, however, takes partitions away
+// Heartbeats are sent on their own, also while a rebalance waits for others, so that a slow application stays a member. A rebalance, however, takes partitions away
 // inside Poll: an application that does not call it for three quarters of RebalanceTimeout loses what is to be given up, and hears so by
 // OnLost at the next Poll. With cooperative-sticky everything else is read on meanwhile; with range and roundrobin everything is given up
 // in every rebalance. Another coordinator, or a cluster that does not answer for less than SessionTimeout, costs nothing but a
@@ -76,7 +76,7 @@ type membership struct {
 	generation int32
 	joining    bool
 	moved      chan struct{} // closed when any of these changes
-	heard      time.Time     // when the coordinator last answered
+	heard      time.Time     // when what the coordinator last answered was sent
 }
 
 // assignment is one partition as the coordinator gave it.
@@ -90,7 +90,8 @@ type holding struct {
 	topicID           string
 	polled, processed offsetAt
 	committed         int64
-	sent              int64 // by a commit that may or may not have been stored
+	// sent is by a commit that may or may not have been stored, before is what it was without the last one.
+	sent, before int64
 }
 
 // offsetAt is the next offset to read, and the leader epoch of the record before it, -1 when not known.
@@ -119,7 +120,8 @@ const (
 	ReasonFencedInstance = "FENCED_INSTANCE_ID"
 	// ReasonRebalanceInProgress: the group is sharing out its partitions.
 	ReasonRebalanceInProgress = "REBALANCE_IN_PROGRESS"
-	// ReasonNotAssigned: a commit names a partition that is not this member's (any more). Metadata has topic and partition.
+	// ReasonNotAssigned: a commit names a partition that is not this member's (any more). Metadata has topic and partition. The consumer finds
+	// that by itself; the stream Consume of the group service says ILLEGAL_GENERATION for the same.
 	ReasonNotAssigned = "NOT_ASSIGNED"
 
 	reasonNotCoordinator = "NOT_COORDINATOR"
@@ -137,7 +139,7 @@ type GroupConfig struct {
 	Strategy string
 	// SessionTimeout is how long a member may be silent before its partitions go to others; 45 s. The coordinator takes 1 s to 30 min.
 	SessionTimeout time.Duration
-	// RebalanceTimeout is how long a rebalance waits for a member; 60 s.
+	// RebalanceTimeout is how long a rebalance waits for a member; 60 s. Heartbeats come at least eight times in it, or every 50 ms.
 	RebalanceTimeout time.Duration
 	// FromEnd begins at the end, not at the start, where the group has committed nothing.
 	FromEnd bool
@@ -187,6 +189,18 @@ func (c *Client) NewGroupConsumer(group string, topics []string, cfg GroupConfig
 }
 
 func (g *GroupConsumer) eager() bool { return g.cfg.Strategy != CooperativeSticky }
+
+// Generation is the generation of the group that this member belongs to: it rises with every rebalance, and what the member commits is
+// refused once the group has a later one. It is -1 while the member has not joined yet. A commit that goes on while it changes may be stored
+// at either.
+func (g *GroupConsumer) Generation() int32 {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.member.id == "" {
+		return -1
+	}
+	return g.member.generation
+}
 
 // Position is how far each partition of this member has been returned by Poll, or where it begins when that is known: in order of topics.
 func (g *GroupConsumer) Position() []Position {

@@ -18,7 +18,8 @@ import (
 // Commit stores that everything below the positions is processed; it is durable when Commit returns nil. Partitions at or above
 // their offset already stay as they are. The error joins an *Error for each partition that could not be committed, with topic and partition in its
 // metadata; the others are committed. Without an answer within SessionTimeout, or when ctx ends, the error says so, and the
-// commit may have been stored or not.
+// commit may have been stored or not. An error that is ErrOutcomeUnknown is about one that was sent and not answered before what the error
+// says came about, such as the loss of the partition: that too may have been stored.
 func (g *GroupConsumer) Commit(ctx context.Context, positions ...Position) error {
 	want := map[logKey]offsetAt{}
 	g.mu.Lock()
@@ -107,7 +108,7 @@ func (g *GroupConsumer) commit(ctx context.Context, want map[logKey]offsetAt) er
 		return context.Cause(ctx)
 	}
 	defer func() { <-g.committing }()
-	failed := map[logKey]*Error{}
+	failed, doubt := map[logKey]*Error{}, map[logKey]bool{}
 	begin := g.c.clock.Now()
 	for try := 0; ; try++ {
 		g.mu.Lock()
@@ -115,7 +116,7 @@ func (g *GroupConsumer) commit(ctx context.Context, want map[logKey]offsetAt) er
 		member, moved := g.member, g.member.moved
 		g.mu.Unlock()
 		if len(req.GetOffsets()) == 0 {
-			return joinFailed(failed)
+			return joinFailed(failed, doubt)
 		}
 		e := g.ask(ctx, func(ctx context.Context, to *endpoint) error {
 			answer, err := to.group.Commit(ctx, req)
@@ -125,10 +126,15 @@ func (g *GroupConsumer) commit(ctx context.Context, want map[logKey]offsetAt) er
 			return err
 		})
 		if e == nil {
-			return joinFailed(failed)
+			return joinFailed(failed, doubt)
 		}
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
+		}
+		if maybeCommitted(e) {
+			for _, o := range req.GetOffsets() {
+				doubt[logKey{o.GetTopic(), o.GetPartition()}] = true
+			}
 		}
 		wait := g.c.backoff(try, e.RetryAfter)
 		switch e.Reason {
@@ -138,17 +144,17 @@ func (g *GroupConsumer) commit(ctx context.Context, want map[logKey]offsetAt) er
 			g.mu.Unlock()
 			if !member.joining && now.id == member.id && now.generation == member.generation {
 				wake(g.hurry) // the heartbeat will hear the same
-				return e
+				return inDoubt(e, len(doubt) > 0)
 			}
 		case ReasonRebalanceInProgress:
 			wake(g.hurry)
 		default:
 			if !groupRetryable(e) {
-				return e
+				return inDoubt(e, len(doubt) > 0)
 			}
 		}
 		if g.c.clock.Now().Sub(begin)+wait >= g.cfg.SessionTimeout {
-			return e
+			return inDoubt(e, len(doubt) > 0)
 		}
 		if !g.pause(ctx, wait, moved) {
 			return context.Cause(ctx)
@@ -170,8 +176,10 @@ func (g *GroupConsumer) commitRequest(want map[logKey]offsetAt, failed map[logKe
 			if at.offset < h.sent { // an earlier commit may have been stored
 				at = offsetAt{h.sent, -1}
 			}
-			h.sent = at.offset
-			req.Offsets = append(req.Offsets, &tidemarkv1.OffsetCommit{Topic: key.topic, Partition: key.partition, Offset: at.offset, LeaderEpoch: at.epoch})
+			h.before, h.sent = h.sent, at.offset
+			req.Offsets = append(req.Offsets, &tidemarkv1.OffsetCommit{
+				Topic: key.topic, TopicId: h.topicID, Partition: key.partition, Offset: at.offset, LeaderEpoch: at.epoch,
+			})
 		}
 	}
 	slices.SortFunc(req.GetOffsets(), func(a, b *tidemarkv1.OffsetCommit) int {
@@ -192,11 +200,11 @@ func (g *GroupConsumer) committed(req *tidemarkv1.CommitOffsetsRequest, answer *
 	for _, o := range req.GetOffsets() {
 		key := logKey{o.GetTopic(), o.GetPartition()}
 		switch h := g.held[key]; {
-		case h == nil:
+		case h == nil, h.topicID != o.GetTopicId(): // it was about another log
 		case failed[key] == nil:
 			h.committed = max(h.committed, o.GetOffset())
 		default:
-			h.sent = h.committed // it was refused, so it was not stored
+			h.sent = max(h.committed, h.before) // it was refused, so it was not stored; of those before it nothing is known
 		}
 	}
 }
@@ -208,12 +216,32 @@ func (g *GroupConsumer) commitError(key logKey, code connect.Code, reason, messa
 	}
 }
 
-func joinFailed(failed map[logKey]*Error) error {
+// maybeCommitted tells whether a commit that failed may have been stored all the same, now or later.
+func maybeCommitted(e *Error) bool {
+	switch e.Reason {
+	case ReasonIllegalGeneration, ReasonUnknownMember, ReasonFencedInstance, ReasonRebalanceInProgress:
+		return false // the coordinator has refused it
+	}
+	return !neverSent(e)
+}
+
+// inDoubt is an error that claims nothing of what was sent before it, if that is in doubt.
+func inDoubt(e *Error, doubt bool) *Error {
+	if !doubt {
+		return e
+	}
+	out := *e
+	out.Outcome = OutcomeUnknown
+	return &out
+}
+
+// joinFailed joins the errors of partitions, of which those in doubt may have been committed before.
+func joinFailed(failed map[logKey]*Error, doubt map[logKey]bool) error {
 	errs := make([]error, 0, len(failed))
 	for _, key := range slices.SortedFunc(maps.Keys(failed), func(a, b logKey) int {
 		return cmp.Or(cmp.Compare(a.topic, b.topic), cmp.Compare(a.partition, b.partition))
 	}) {
-		errs = append(errs, failed[key])
+		errs = append(errs, inDoubt(failed[key], doubt[key]))
 	}
 	return errors.Join(errs...)
 }

@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	tidemarkv1 "github.com/tidemark-io/tidemark/proto/tidemark/v1"
@@ -57,6 +58,7 @@ func (g *GroupConsumer) join() (*tidemarkv1.JoinGroupResponse, bool) {
 	g.mu.Unlock()
 	for try := 0; ; try++ {
 		g.mu.Lock()
+		member := g.member.id != ""
 		req := &tidemarkv1.JoinGroupRequest{
 			Group: g.group, MemberId: g.member.id, InstanceId: g.cfg.InstanceID, ClientId: g.cfg.ClientID, Topics: g.topics, Strategy: g.cfg.Strategy,
 			Owned: topicPartitions(g.target), SessionTimeoutMs: int32(g.cfg.SessionTimeout.Milliseconds()), RebalanceTimeoutMs: int32(g.cfg.RebalanceTimeout.Milliseconds()),
@@ -66,28 +68,15 @@ func (g *GroupConsumer) join() (*tidemarkv1.JoinGroupResponse, bool) {
 		if g.ctx.Err() != nil {
 			return nil, false
 		}
-		to := g.c.any()
-		ctx, cancel := context.WithTimeout(g.ctx, g.cfg.RebalanceTimeout+callTimeout)
-		answer, err := to.group.Join(ctx, req)
-		cancel()
+		answer, e := g.joinOnce(req, member)
 		if g.ctx.Err() != nil {
 			return nil, false
 		}
-		if err == nil {
-			g.c.worked(to)
+		if e == nil {
 			return answer, true
 		}
-		g.c.failed(to, err)
-		e := g.c.errorFrom(to.url, err)
-		g.c.log.Info("join a group", "group", g.group, "server", to.url, "error", e)
+		g.c.log.Info("join a group", "group", g.group, "error", e)
 		now := g.c.clock.Now()
-		if try == 0 { // it may have waited for others for long: the silence begins now
-			g.mu.Lock()
-			if !g.member.heard.IsZero() {
-				g.member.heard = now
-			}
-			g.mu.Unlock()
-		}
 		if !g.stillMember(e, now) && !groupRetryable(e) && e.Reason != ReasonUnknownMember && e.Reason != ReasonIllegalGeneration {
 			g.end(e)
 			return nil, false
@@ -103,6 +92,83 @@ func (g *GroupConsumer) join() (*tidemarkv1.JoinGroupResponse, bool) {
 			return nil, false
 		}
 	}
+}
+
+// joinOnce makes one call. A member sends heartbeats while it waits for the others, and gives up waiting when one says that it is none any more,
+// or when nothing was heard for the session timeout.
+func (g *GroupConsumer) joinOnce(req *tidemarkv1.JoinGroupRequest, member bool) (*tidemarkv1.JoinGroupResponse, *Error) {
+	to := g.c.any()
+	ctx, cancel := context.WithTimeout(g.ctx, g.cfg.RebalanceTimeout+callTimeout)
+	defer cancel()
+	var out *Error // of the heartbeats
+	var beats sync.WaitGroup
+	if member {
+		beats.Go(func() {
+			if out = g.beatWhileJoining(ctx); out != nil {
+				cancel()
+			}
+		})
+	}
+	answer, err := to.group.Join(ctx, req)
+	cancel()
+	beats.Wait()
+	switch {
+	case err == nil:
+		g.c.worked(to)
+		return answer, nil
+	case out != nil:
+		if groupRetryable(out) {
+			g.c.avoid(to, false) // it does not answer
+		}
+		return nil, out
+	}
+	g.c.failed(to, err)
+	return nil, g.c.errorFrom(to.url, err)
+}
+
+// beatWhileJoining returns why the member is to wait no more; nil when ctx ended.
+func (g *GroupConsumer) beatWhileJoining(ctx context.Context) *Error {
+	every := g.beatEvery()
+	for try := 0; ; {
+		left := g.silenceLeft()
+		wait := every
+		if try > 0 {
+			wait = min(every, g.c.backoff(try-1, 0))
+		}
+		if !g.pause(ctx, max(min(wait, left), 0), nil) {
+			return nil
+		}
+		beat, cancel := context.WithTimeout(ctx, max(g.silenceLeft(), time.Millisecond))
+		_, e := g.heartbeat(beat)
+		cancel()
+		select {
+		case <-ctx.Done(): // what came of the heartbeat does not matter any more
+			return nil
+		default:
+		}
+		switch {
+		case e == nil:
+			try = 0
+			continue
+		case !groupRetryable(e) && e.Reason != ReasonIllegalGeneration: // the answer that tells the generation may be on its way
+			return e
+		case g.silenceLeft() <= 0:
+			return e
+		}
+		try++
+	}
+}
+
+// silenceLeft is how much longer the member may hear nothing.
+func (g *GroupConsumer) silenceLeft() time.Duration {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.member.heard.Add(g.cfg.SessionTimeout).Sub(g.c.clock.Now())
+}
+
+// beatEvery is the time between two heartbeats: a member hears of a rebalance well before that is over.
+func (g *GroupConsumer) beatEvery() time.Duration {
+	return min(g.cfg.SessionTimeout/3, 3*time.Second, max(g.cfg.RebalanceTimeout/8, 50*time.Millisecond))
 }
 
 // stillMember draws from an error what it means for the membership: false when everything was lost by it.
@@ -136,7 +202,7 @@ func (g *GroupConsumer) end(e *Error) {
 }
 
 // adopt takes an assignment. less tells that something was taken away, of which the application still has wait.
-func (g *GroupConsumer) adopt(answer *tidemarkv1.JoinGroupResponse) (less bool, wait []logKey) {
+func (g *GroupConsumer) adopt(answer *tidemarkv1.JoinGroupResponse) (less bool, wait map[logKey]*holding) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	target := make(map[logKey]assignment, len(answer.GetAssigned()))
@@ -154,30 +220,31 @@ func (g *GroupConsumer) adopt(answer *tidemarkv1.JoinGroupResponse) (less bool, 
 	if g.closed {
 		g.target = map[logKey]assignment{}
 	}
-	wait = g.surplus()
+	wait = g.those(g.surplus())
 	g.move()
 	wake(g.bell)
 	return less, wait
 }
 
 // revokeAll takes everything back from the application.
-func (g *GroupConsumer) revokeAll() []logKey {
+func (g *GroupConsumer) revokeAll() map[logKey]*holding {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	clear(g.target)
 	wake(g.bell)
-	return g.surplus()
+	return g.those(g.surplus())
 }
 
-// awaitRelease waits, as a living member, until the application has given up partitions. When it does not call Poll in time they are lost to it.
-func (g *GroupConsumer) awaitRelease(keys []logKey) {
+// awaitRelease waits, as a living member, until the application has given up what it has of partitions. When it does not call Poll in time they are
+// lost to it. What it has got again meanwhile, of a topic that was made anew, is another matter.
+func (g *GroupConsumer) awaitRelease(given map[logKey]*holding) {
 	limit := g.c.clock.Now().Add(g.cfg.RebalanceTimeout / 4 * 3)
 	g.beat(func() bool {
 		g.mu.Lock()
 		defer g.mu.Unlock()
 		var left []logKey
-		for _, key := range keys {
-			if g.held[key] != nil {
+		for key, h := range given {
+			if g.held[key] == h {
 				left = append(left, key)
 			}
 		}
@@ -202,7 +269,7 @@ const (
 // beat sends heartbeats until the coordinator says to join again, or, unless done is nil, until that is true, whatever the coordinator
 // says of joining. done is asked with every heartbeat, and when something of the membership has changed.
 func (g *GroupConsumer) beat(done func() bool) pulse {
-	every := min(g.cfg.SessionTimeout/3, 3*time.Second)
+	every := g.beatEvery()
 	timer := g.c.clock.NewTimer(every)
 	defer timer.Stop()
 	for try := 0; ; {
@@ -220,16 +287,13 @@ func (g *GroupConsumer) beat(done func() bool) pulse {
 		case <-g.ctx.Done():
 			return pulseEnd
 		}
-		rejoin, e := g.heartbeat()
+		rejoin, e := g.heartbeat(g.ctx)
 		now := g.c.clock.Now()
 		switch {
 		case g.ctx.Err() != nil:
 			return pulseEnd
 		case e == nil:
 			try = 0
-			g.mu.Lock()
-			g.member.heard = now
-			g.mu.Unlock()
 			if rejoin && done == nil {
 				return pulseRejoin
 			}
@@ -245,17 +309,24 @@ func (g *GroupConsumer) beat(done func() bool) pulse {
 	}
 }
 
-func (g *GroupConsumer) heartbeat() (rejoin bool, e *Error) {
+// heartbeat sends one, and notes when the coordinator has heard of the member.
+func (g *GroupConsumer) heartbeat(ctx context.Context) (rejoin bool, e *Error) {
 	g.mu.Lock()
 	req := &tidemarkv1.HeartbeatRequest{Member: g.membership()}
 	g.mu.Unlock()
-	e = g.ask(g.ctx, func(ctx context.Context, to *endpoint) error {
+	sent := g.c.clock.Now()
+	e = g.ask(ctx, func(ctx context.Context, to *endpoint) error {
 		answer, err := to.group.Heartbeat(ctx, req)
 		rejoin = answer.GetRejoin()
 		return err
 	})
 	if e != nil && e.Reason == ReasonRebalanceInProgress {
-		return true, nil
+		rejoin, e = true, nil
+	}
+	if e == nil {
+		g.mu.Lock()
+		g.member.heard = sent
+		g.mu.Unlock()
 	}
 	return rejoin, e
 }

@@ -121,6 +121,15 @@ func (g *GroupConsumer) surplus() []logKey {
 	return out
 }
 
+// those are the holdings of partitions; mu is held.
+func (g *GroupConsumer) those(keys []logKey) map[logKey]*holding {
+	out := make(map[logKey]*holding, len(keys))
+	for _, key := range keys {
+		out[key] = g.held[key]
+	}
+	return out
+}
+
 // replaced tells that a topic was deleted and made again under its name since the application has the partition; mu is held.
 func (g *GroupConsumer) replaced(key logKey, h *holding) bool {
 	a, ok := g.target[key]
@@ -143,7 +152,7 @@ func (g *GroupConsumer) takeNew() []logKey {
 				next = nextIsEnd
 			}
 		}
-		g.held[key] = &holding{topicID: a.topicID, polled: at, processed: at, committed: a.committed, sent: a.committed}
+		g.held[key] = &holding{topicID: a.topicID, polled: at, processed: at, committed: a.committed, sent: a.committed, before: a.committed}
 		added = append(added, key)
 		parts = append(parts, &readPartition{key: key, topicID: a.topicID, next: next, end: noEnd})
 	}
@@ -184,7 +193,6 @@ func (g *GroupConsumer) drop(keys []logKey) {
 // lose takes partitions away from the application without asking; mu is held.
 func (g *GroupConsumer) lose(keys []logKey) {
 	for _, key := range keys {
-		delete(g.target, key)
 		if g.held[key] != nil && !g.revoking[key] {
 			g.lost = append(g.lost, key)
 		}

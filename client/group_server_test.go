@@ -2,6 +2,7 @@ package client_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -322,7 +323,11 @@ func (n coordinator) Commit(_ context.Context, r *tidemarkv1.CommitOffsetsReques
 	n.fleet.mu.Lock()
 	defer n.fleet.mu.Unlock()
 	g := n.fleet.group(r.GetMember().GetGroup())
+	unanswered := connect.NewError(connect.CodeUnavailable, errors.New("the connection broke"))
 	if _, err := g.known(r.GetMember()); err != nil {
+		if n.fleet.commitsUnanswered {
+			return nil, unanswered
+		}
 		return nil, err
 	}
 	for _, o := range r.GetOffsets() {
@@ -331,6 +336,9 @@ func (n coordinator) Commit(_ context.Context, r *tidemarkv1.CommitOffsetsReques
 			g.backwards++
 		}
 		g.committed[key] = o.GetOffset()
+	}
+	if n.fleet.commitsUnanswered {
+		return nil, unanswered
 	}
 	return &tidemarkv1.CommitOffsetsResponse{}, nil
 }

@@ -57,6 +57,63 @@ func TestGroupClose(t *testing.T) {
 	})
 }
 
+// A member knows the generation that it commits at, which rises when another one comes.
+func TestGroupGeneration(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := startFleet(t, 1)
+		f.create("t", 2)
+		c := f.client(client.Config{})
+		g, err := c.NewGroupConsumer("g", []string{"t"}, client.GroupConfig{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := g.Generation(); got != -1 {
+			t.Errorf("generation %d before it has joined", got)
+		}
+		poll := func() {
+			f.fill("t", 1)
+			if _, err := g.Poll(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		poll()
+		f.mu.Lock()
+		want := f.group("g").generation
+		f.mu.Unlock()
+		first := g.Generation()
+		if first != want || first < 1 {
+			t.Errorf("generation %d, and the coordinator has %d", first, want)
+		}
+		other, err := c.NewGroupConsumer("g", []string{"t"}, client.GroupConfig{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		joined := make(chan struct{})
+		go func() {
+			defer close(joined)
+			for ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second); ; {
+				if _, err := other.Poll(ctx); err != nil {
+					cancel()
+					return
+				}
+			}
+		}()
+		for range 20 {
+			poll()
+			idle(time.Second)
+		}
+		<-joined
+		if now := g.Generation(); now <= first || now != other.Generation() {
+			t.Errorf("generations %d and %d after a member came, and %d before", now, other.Generation(), first)
+		}
+		for _, g := range []*client.GroupConsumer{g, other} {
+			if err := g.Close(t.Context()); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
 // Commit is durable when it returns; it never goes back, and it fails by name for what is not the member's.
 func TestGroupCommit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -111,6 +168,68 @@ func TestGroupCommit(t *testing.T) {
 			t.Error(err)
 		}
 		f.away(false)
+	})
+}
+
+// A commit that was stored, and whose answer was lost before the partition was, is not said to have failed.
+func TestGroupCommitInDoubt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := startFleet(t, 1)
+		f.create("t", 2)
+		f.fill("t", 10)
+		c := f.client(client.Config{})
+		finished := make(chan struct{})
+		g, err := c.NewGroupConsumer("g", []string{"t"}, client.GroupConfig{AutoCommit: -1, OnLost: func(map[string][]int32) { <-finished }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = g.Close(context.WithoutCancel(t.Context())) }()
+		polled := map[int32]*client.Batches{}
+		for len(polled) < 2 {
+			b, err := g.Poll(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			polled[b.Partition] = b
+		}
+		if err := g.Commit(t.Context(), polled[1].Position()); err != nil {
+			t.Fatal(err)
+		}
+		f.mu.Lock()
+		f.commitsUnanswered = true
+		f.mu.Unlock()
+		done := make(chan error)
+		go func() {
+			done <- g.Commit(t.Context(), polled[0].Position(), client.Position{Topic: "t", Offsets: map[int32]int64{7: 1}})
+		}()
+		eventually(t, "the commit is stored", func() bool { return f.committed(0) == 10 })
+		f.mu.Lock()
+		clear(f.group("g").members) // the coordinator takes it for dead
+		f.mu.Unlock()
+		polling, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			_, _ = g.Poll(polling)
+		}()
+		err = <-done
+		close(finished)
+		cancel()
+		<-ended
+		joined, ok := err.(interface{ Unwrap() []error })
+		if !ok || len(joined.Unwrap()) != 2 {
+			t.Fatalf("%v, want an error for each partition", err)
+		}
+		for i, partition := range []string{"0", "7"} {
+			var e *client.Error
+			if err := joined.Unwrap()[i]; !errors.As(err, &e) || e.Reason != client.ReasonNotAssigned || e.Metadata["partition"] != partition ||
+				errors.Is(err, client.ErrOutcomeUnknown) != (partition == "0") {
+				t.Errorf("partition %s: %v", partition, err)
+			}
+		}
+		f.mu.Lock()
+		f.commitsUnanswered = false
+		f.mu.Unlock()
 	})
 }
 

@@ -153,5 +153,6 @@ func (s *sender) stream(first *tidemarkv1.ProduceStreamRequest) (answers int, er
 		<-ended //nolint:errcheck // why it ended is known: we ended it
 		return answers, err
 	}
-	return answers, <-ended
+	err = <-ended // which comes before the count is read: the receiver counts
+	return answers, err
 }

@@ -365,8 +365,10 @@ func (r *clusterConsumer) poll() bool {
 		switch ReasonOf(plan.err) {
 		case ReasonNotLeader, ReasonUnavailable, ReasonShuttingDown, ReasonUnknownTopic, ReasonUnknownPartition:
 		case ReasonOffsetOutOfRange:
-			// Only a node that leads by an index not older than the question may say so; the others ask etcd first.
-			if (at.index.Revision() >= asked || mutant.On(mutant.K4)) && m != nil && r.next <= c.truth.End(r.id) {
+			// Only a node that leads by an index not older than the question may say so; the others ask etcd first. See Node.confirmLeads.
+			led, ok := at.index.Leader(r.id)
+			confirmed := at.index.Revision() >= asked && m != nil && ok && led.Node == at.node.id && led.Epoch == m.epoch
+			if (confirmed || mutant.On(mutant.K4)) && r.next <= c.truth.End(r.id) {
 				c.failf("%s from %d is out of range at %s, but the log has come to %d: %v", c.name(r.id), r.next, at.node.id, c.truth.End(r.id), plan.err)
 			}
 		default:

@@ -326,7 +326,7 @@ func (c *cluster) confirm(t meta.Topic) bool {
 // stepGrow gives the first topic another partition.
 func (c *cluster) stepGrow() bool {
 	t, alive := c.truth.TopicByID(c.topics[0].ID)
-	if !alive || c.etcd.down || t.Partitions >= 9 || c.chance(90) {
+	if !alive || c.etcd.down || t.Partitions >= 12 || c.chance(80) {
 		return false
 	}
 	c.fault("topic grows")

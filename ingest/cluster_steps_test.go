@@ -428,6 +428,21 @@ func (c *cluster) stepLoseAnswer() bool {
 	return true
 }
 
+// stepLoseNew has a controller give up on an assignment of partitions that nobody leads: it may go to another node, and the first
+// be made later.
+func (c *cluster) stepLoseNew() bool {
+	r, ok := oneOf(c, c.requests(func(r *clusterRequest) bool {
+		return r.waited && !r.applied && r.place != nil && r.place.What == "new" && r.owner.alive() && !r.owner.node.paused
+	}))
+	if !ok {
+		return false
+	}
+	r.waited = false
+	r.owner.placing, r.owner.placeAfter = false, c.etcd.revision
+	c.fault("request lost")
+	return true
+}
+
 func (c *cluster) stepLoseRequest() bool {
 	r, ok := oneOf(c, c.requests(func(r *clusterRequest) bool { return !r.waited && !r.applied }))
 	if !ok {

@@ -16,7 +16,9 @@ type FetchPartition struct {
 
 // FetchRequest asks for batches of one topic.
 type FetchRequest struct {
-	Topic      string
+	Topic string
+	// TopicID is the id that the topic must have; the zero id means any.
+	TopicID    meta.TopicID
 	Partitions []FetchPartition
 	// MaxBytes caps the answer, all partitions together; the first batch is given even when it is larger.
 	MaxBytes int

@@ -26,9 +26,12 @@ const OffsetsRetention = 7 * 24 * time.Hour
 const (
 	maxGroups       = 10_000
 	maxWaitingJoins = 10_000
-	// maxMailbox is how many calls wait for one group, and maxOffsetBytes what the offsets of all groups in memory may count for.
-	maxMailbox     = 20_000
-	maxOffsetBytes = 128 << 20
+	// maxMailbox is how many calls wait for one group and maxMailboxBytes how large they are together, unless there is but one; maxMailboxesBytes is
+	// for all groups. maxOffsetBytes is what the offsets of all groups in memory may count for.
+	maxMailbox        = 20_000
+	maxMailboxBytes   = 4 << 20
+	maxMailboxesBytes = 64 << 20
+	maxOffsetBytes    = 128 << 20
 	// idleGroup is how long a group without members stays in memory after its last call.
 	idleGroup = 10 * time.Minute
 	// sweepGroupsEvery is how often memory is looked through, expireGroupsEvery how often etcd is.
@@ -81,14 +84,17 @@ type Groups struct {
 	stop context.CancelFunc
 	work sync.WaitGroup
 
+	absent absentGroups
+
 	mu     sync.Mutex
 	actors map[string]*groupActor
 	closed bool
 
-	joins    atomic.Int64 // that wait
-	bytes    atomic.Int64 // of the offsets in memory
-	tokens   atomic.Uint64
-	randomMu sync.Mutex
+	joins     atomic.Int64 // that wait
+	bytes     atomic.Int64 // of the offsets in memory
+	mailBytes atomic.Int64 // of the calls in the mailboxes
+	tokens    atomic.Uint64
+	randomMu  sync.Mutex
 }
 
 // NewGroups begins to coordinate. Close it before what it was given.
@@ -158,11 +164,16 @@ func (g *Groups) find(ctx context.Context, name string, mustExist bool) (*groupA
 		return a, nil
 	}
 	if mustExist {
-		there, err := g.config.Store.GroupExists(ctx, name)
-		if err != nil {
-			return nil, groupMetaError(name, err)
+		at := absentIn(seat)
+		there := false
+		if !g.absent.has(name, at) {
+			var err error
+			if there, err = g.config.Store.GroupExists(ctx, name); err != nil {
+				return nil, groupMetaError(name, err)
+			}
 		}
 		if !there {
+			g.absent.add(name, at)
 			return nil, Errorf(ReasonUnknownGroup, "there is no group %q", name)
 		}
 	}
@@ -225,9 +236,9 @@ func (g *Groups) watch() {
 	defer timer.Stop()
 	var seen clusterSeen
 	for {
-		var changed <-chan struct{}
+		var changed, over <-chan struct{}
 		if seat, refused := g.seat(); refused == nil {
-			changed = seat.Index.Changed()
+			changed, over = seat.Index.Changed(), seat.Context.Done()
 			if now := see(seat); now != seen {
 				seen = now
 				g.look(seat)
@@ -239,6 +250,7 @@ func (g *Groups) watch() {
 		} else {
 			select {
 			case <-changed:
+			case <-over:
 			case <-timer.C():
 				g.sweep()
 				seen = clusterSeen{} // a group may have been claimed by what was known a moment before a change

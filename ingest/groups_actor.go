@@ -32,10 +32,15 @@ type groupActor struct {
 	// topicsSeen is the topics' revision of the index that the actor was told about last.
 	topicsSeen atomic.Int64
 
-	mu      sync.Mutex
-	mailbox []groupCall
-	closed  *Error // why calls are not taken any more
-	ready   chan struct{}
+	// listing is what ListGroups says of the group; nil while it is being claimed.
+	listing atomic.Pointer[GroupListing]
+
+	mu        sync.Mutex
+	mailbox   []groupCall
+	mailBytes int    // of calls whose callers still wait for them to be taken
+	counted   bool   // out, as a whole: the actor has ended
+	closed    *Error // why calls are not taken any more
+	ready     chan struct{}
 
 	// The goroutine's.
 	machine *group.Group
@@ -61,6 +66,8 @@ type groupTopic struct {
 type groupCall struct {
 	run  func(now time.Time)
 	fail func(cause *Error)
+	// bytes is what the mailbox counts until free is called with it.
+	bytes int
 }
 
 func newGroupActor(g *Groups, name string, seat GroupSeat) *groupActor {
@@ -79,10 +86,15 @@ func (a *groupActor) post(c groupCall) {
 	closed := a.closed
 	switch {
 	case closed != nil:
-	case c.fail != nil && len(a.mailbox) >= maxMailbox:
+	case c.fail != nil && (len(a.mailbox) >= maxMailbox || c.bytes > 0 && a.mailBytes > 0 && a.mailBytes+c.bytes > maxMailboxBytes):
 		closed = Errorf(ReasonBackPressure, "too many calls wait for group %q; try again later", a.name).WithRetryAfter(time.Second)
+	case c.bytes > 0 && a.owner.mailBytes.Load() > maxMailboxesBytes:
+		closed = Errorf(ReasonBackPressure, "the calls that wait for groups of this node take more than %d MiB; try again later",
+			maxMailboxesBytes>>20).WithRetryAfter(time.Second)
 	default:
 		a.mailbox = append(a.mailbox, c)
+		a.mailBytes += c.bytes
+		a.owner.mailBytes.Add(int64(c.bytes))
 	}
 	a.mu.Unlock()
 	if closed != nil {
@@ -92,6 +104,44 @@ func (a *groupActor) post(c groupCall) {
 		return
 	}
 	notify(a.ready)
+}
+
+// free counts bytes of a call out of the mailbox.
+func (a *groupActor) free(bytes int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.counted {
+		return
+	}
+	a.mailBytes -= bytes
+	a.owner.mailBytes.Add(int64(-bytes))
+}
+
+// postUnlessLeft is post for a caller that may leave before the actor takes the call, which it says by leave. Then neither run nor fail is called,
+// and what they hold goes at once.
+func (a *groupActor) postUnlessLeft(c groupCall) (leave func()) {
+	var slot atomic.Pointer[groupCall]
+	slot.Store(&c)
+	bytes := c.bytes
+	a.post(groupCall{
+		bytes: bytes,
+		run: func(now time.Time) {
+			if c := slot.Swap(nil); c != nil {
+				a.free(bytes)
+				c.run(now)
+			}
+		},
+		fail: func(cause *Error) { // it is not in the mailbox, or the mailbox is no more
+			if c := slot.Swap(nil); c != nil {
+				c.fail(cause)
+			}
+		},
+	})
+	return func() {
+		if slot.Swap(nil) != nil {
+			a.free(bytes)
+		}
+	}
 }
 
 func (a *groupActor) take() []groupCall {
@@ -113,6 +163,7 @@ func (a *groupActor) run() {
 		a.finish()
 		return
 	}
+	a.publish()
 	timer := clk.NewTimer(0)
 	defer timer.Stop()
 	var armed time.Time
@@ -122,6 +173,7 @@ func (a *groupActor) run() {
 			a.handle(c, now)
 		}
 		a.writeNext(now)
+		a.publish()
 		if a.ended != nil {
 			break
 		}
@@ -154,14 +206,17 @@ func (a *groupActor) handle(c groupCall, now time.Time) {
 	}
 }
 
-// begin claims the group and reads what the coordinators before have left.
+// begin claims the group and reads what the coordinators before have left. It gives up when etcd does not answer for long, so that what waits
+// here is told, and does not wait for ever.
 func (a *groupActor) begin() error {
-	claim, state, offsets, err := a.owner.config.Store.ClaimGroup(a.ctx, a.name, a.seat.Registration)
+	ctx, cancel := context.WithTimeout(a.ctx, groupPatience)
+	defer cancel()
+	claim, state, offsets, err := a.owner.config.Store.ClaimGroup(ctx, a.name, a.seat.Registration)
 	if err != nil {
 		return err
 	}
 	// A topic in which the group has committed is older than the claim. Once the index is there, one that it does not know is gone.
-	if err := a.seat.Index.WaitFor(a.ctx, claim.Revision); err != nil {
+	if err := a.seat.Index.WaitFor(ctx, claim.Revision); err != nil {
 		return fmt.Errorf("wait for the index to reach the claim: %w", err)
 	}
 	a.claim, a.state = claim, state
@@ -174,7 +229,7 @@ func (a *groupActor) begin() error {
 	}
 	now := a.owner.config.Clock.Now()
 	a.used, a.topicsDirty = now, true
-	a.machine = group.New(a.name, group.Restored{Generation: state.Generation, Members: state.Members}, a.owner.limits)
+	a.machine = group.New(a.name, group.Restored{Generation: state.Generation, Members: state.Members, At: now}, a.owner.limits)
 	a.owner.config.Logger.Debug("a group is coordinated here", "group", a.name, "epoch", claim.Epoch, "generation", state.Generation)
 	return nil
 }
@@ -221,7 +276,10 @@ func (a *groupActor) finish() {
 	a.closed = a.ended
 	rest := a.mailbox
 	a.mailbox = nil
+	a.owner.mailBytes.Add(int64(-a.mailBytes))
+	a.mailBytes, a.counted = 0, true
 	a.mu.Unlock()
+	a.listing.Store(nil)
 	for _, c := range rest {
 		if c.fail != nil {
 			c.fail(a.ended)
@@ -276,13 +334,17 @@ func (a *groupActor) partitions(names []string) map[string]int32 {
 	return out
 }
 
-// sweep lets the group go when nobody has used it for long; it is claimed again when it is needed.
+// sweep lets the group go when nobody has used it for long; it is claimed again when it is needed. One that keeps nothing is deleted.
 func (a *groupActor) sweep(now time.Time) {
 	if a.releasing != nil || a.machine.State() != group.Empty || a.busy() || now.Sub(a.used) < idleGroup {
 		return
 	}
 	if a.state.Members > 0 {
 		a.emptied = true // its members never came back; the next sweep lets go
+		return
+	}
+	if len(a.offsets) == 0 {
+		a.remove(now, func(*Error) {})
 		return
 	}
 	a.mu.Lock()
@@ -315,6 +377,22 @@ func snapshotOf(s *group.Snapshot, now time.Time) meta.GroupState {
 	return meta.GroupState{
 		Generation: s.Generation, ProtocolType: cutText(protocolType, 255), Protocol: cutText(s.Protocol, 255),
 		Members: s.Members, Digest: hex.EncodeToString(s.Digest[:]), Changed: now.UnixMilli(),
+	}
+}
+
+// publish lets ListGroups see how the group is now.
+func (a *groupActor) publish() {
+	if a.ended != nil {
+		return
+	}
+	now := GroupListing{
+		Name: a.name, State: a.machine.State(), Members: a.machine.Size(), ProtocolType: a.machine.ProtocolType(), Coordinator: a.seat.Registration.Node, Known: true,
+	}
+	if now.ProtocolType == "" && now.Members > 0 {
+		now.ProtocolType = nativeProtocolType
+	}
+	if last := a.listing.Load(); last == nil || *last != now {
+		a.listing.Store(&now)
 	}
 }
 

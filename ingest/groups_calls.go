@@ -30,7 +30,7 @@ type GroupPosition struct {
 }
 
 // GroupCommit is a commit of offsets. With a negative generation and no member it comes from outside any generation, and is taken
-// while the group has no members.
+// while the group has no members, as for Seek.
 type GroupCommit struct {
 	Group, MemberID, InstanceID string
 	Generation                  int32
@@ -39,11 +39,24 @@ type GroupCommit struct {
 
 // GroupCommitOffset is one offset to commit.
 type GroupCommitOffset struct {
-	Topic       string
+	Topic string
+	// TopicID, unless zero, is that of the topic which was read. When the name is another topic's the offset is refused.
+	TopicID     meta.TopicID
 	Partition   int32
 	Offset      int64
 	LeaderEpoch int32 // -1 when not known
 	Metadata    string
+}
+
+// GroupListing is what a node knows of a group in use without asking anybody. While the group is being claimed only its name and coordinator are
+// known.
+type GroupListing struct {
+	Name         string
+	Coordinator  meta.NodeID
+	Known        bool
+	State        group.State
+	Members      int
+	ProtocolType string
 }
 
 // GroupView is a group as its coordinator has it.
@@ -75,7 +88,7 @@ func (g *Groups) Join(ctx context.Context, name string, join group.Join) (GroupJ
 		return GroupJoined{}, refused
 	}
 	var joined GroupJoined
-	err = g.ask(ctx, a, func(now time.Time, token group.Token) group.Event {
+	err = g.ask(ctx, a, joinBytes(join), func(now time.Time, token group.Token) group.Event {
 		join.Token = token
 		if join.Subscription != nil {
 			subscription := *join.Subscription
@@ -127,7 +140,7 @@ func (g *Groups) Sync(ctx context.Context, name string, request group.Sync) (gro
 		return group.SyncResult{}, refused
 	}
 	var result group.SyncResult
-	err := g.ask(ctx, a, func(_ time.Time, token group.Token) group.Event {
+	err := g.ask(ctx, a, syncBytes(request), func(_ time.Time, token group.Token) group.Event {
 		request.Token = token
 		return request
 	}, func(r group.Reply) {
@@ -144,7 +157,7 @@ func (g *Groups) Heartbeat(ctx context.Context, name string, beat group.Heartbea
 	if refused != nil {
 		return refused
 	}
-	return g.ask(ctx, a, func(_ time.Time, token group.Token) group.Event {
+	return g.ask(ctx, a, 0, func(_ time.Time, token group.Token) group.Event {
 		beat.Token = token
 		return beat
 	}, func(group.Reply) {})
@@ -157,7 +170,7 @@ func (g *Groups) Leave(ctx context.Context, name string, members []group.Leaving
 		return nil, refused
 	}
 	var left []group.LeftMember
-	err := g.ask(ctx, a, func(_ time.Time, token group.Token) group.Event {
+	err := g.ask(ctx, a, leaveBytes(members), func(_ time.Time, token group.Token) group.Event {
 		return group.Leave{Token: token, Members: members}
 	}, func(r group.Reply) {
 		if r.Leave != nil {
@@ -177,13 +190,14 @@ func (g *Groups) findMember(ctx context.Context, name string) (*groupActor, *Err
 }
 
 // ask steps the machine of a group with an event that has an answer, and waits for it. take is called before ask returns, also with an error,
-// or not at all.
-func (g *Groups) ask(ctx context.Context, a *groupActor, event func(time.Time, group.Token) group.Event, take func(group.Reply)) error {
+// or not at all. bytes is about what the event takes in memory.
+func (g *Groups) ask(ctx context.Context, a *groupActor, bytes int, event func(time.Time, group.Token) group.Event, take func(group.Reply)) error {
 	token := group.Token(g.tokens.Add(1))
 	var mu sync.Mutex // between take and a caller that goes
 	gone := false
 	answered := make(chan error, 1)
-	a.post(groupCall{
+	leave := a.postUnlessLeft(groupCall{
+		bytes: bytes,
 		run: func(now time.Time) {
 			if ctx.Err() != nil {
 				return
@@ -215,6 +229,7 @@ func (g *Groups) ask(ctx context.Context, a *groupActor, event func(time.Time, g
 		return err
 	case <-ctx.Done():
 	}
+	leave()
 	mu.Lock()
 	gone = true
 	mu.Unlock()
@@ -243,22 +258,14 @@ func (g *Groups) Commit(ctx context.Context, c GroupCommit) ([]*Error, error) {
 	})
 }
 
-// Seek sets committed offsets of a group without members.
+// Seek sets committed offsets of a group without members. After its coordinator has changed a group that had some counts as one with members for
+// as long as they may come back: GROUP_NOT_EMPTY.
 func (g *Groups) Seek(ctx context.Context, name string, offsets []GroupCommitOffset) ([]*Error, error) {
 	a, refused := g.find(ctx, name, false)
 	if refused != nil {
 		return nil, refused
 	}
-	return g.commit(ctx, a, offsets, func(time.Time) error {
-		switch state := a.machine.State(); state {
-		case group.Empty:
-			return nil
-		case group.Dead:
-			return group.ErrNotCoordinator
-		default:
-			return fmt.Errorf("%w: it is %s", group.ErrNonEmptyGroup, state)
-		}
-	})
+	return g.commit(ctx, a, offsets, func(now time.Time) error { return a.machine.CheckEmpty(now) })
 }
 
 // commit resolves topics and has the actor store what check lets through.
@@ -279,8 +286,12 @@ func (g *Groups) commit(ctx context.Context, a *groupActor, offsets []GroupCommi
 	}
 	answered := make(chan outcome, 1)
 	commit.done = func(errs []*Error, cause *Error) { answered <- outcome{errs, cause} }
-	a.post(groupCall{
+	leave := a.postUnlessLeft(groupCall{
+		bytes: commit.size(),
 		run: func(now time.Time) {
+			if ctx.Err() != nil { // it has been told that nothing is known of it; nothing of it is stored later than need be
+				return
+			}
 			if a.releasing != nil {
 				commit.done(nil, a.releasing)
 				return
@@ -304,7 +315,7 @@ func (g *Groups) commit(ctx context.Context, a *groupActor, offsets []GroupCommi
 		}
 		return out.errs, nil
 	case <-ctx.Done():
-		// It goes on; nobody waits for it.
+		leave() // once it is taken it goes on, and nobody waits for it
 		return nil, callerGone(ctx, fmt.Sprintf("commit offsets of group %q", a.name))
 	}
 }
@@ -312,8 +323,11 @@ func (g *Groups) commit(ctx context.Context, a *groupActor, offsets []GroupCommi
 // resolve finds the topic of an offset, and refuses what can never be stored.
 func (a *groupActor) resolve(o GroupCommitOffset) (resolvedOffset, *Error) {
 	topic, there := a.seat.Index.Topic(o.Topic)
-	if !there {
+	switch {
+	case !there:
 		return resolvedOffset{}, Errorf(ReasonUnknownTopic, "there is no topic %q", o.Topic)
+	case o.TopicID != (meta.TopicID{}) && o.TopicID != topic.ID:
+		return resolvedOffset{}, Errorf(ReasonUnknownTopic, "topic %q is another one than was read: that was deleted, and one of the same name was made", o.Topic)
 	}
 	if o.Partition < 0 || o.Partition >= topic.Partitions {
 		return resolvedOffset{}, AsError(unknownPartition(o.Topic, o.Partition, topic.Partitions))
@@ -392,7 +406,7 @@ func (a *groupActor) view(ctx context.Context) (GroupView, meta.GroupClaim, erro
 	}
 }
 
-// Delete forgets a group without members, with its offsets, and returns when they are gone.
+// Delete forgets a group without members, with its offsets, and returns when they are gone. When a group has none is as for Seek.
 func (g *Groups) Delete(ctx context.Context, name string) error {
 	a, refused := g.find(ctx, name, true)
 	if refused != nil {
@@ -401,16 +415,15 @@ func (g *Groups) Delete(ctx context.Context, name string) error {
 	answered := make(chan *Error, 1)
 	a.post(groupCall{
 		run: func(now time.Time) {
-			switch {
-			case a.releasing != nil:
+			if a.releasing != nil {
 				answered <- a.releasing
-			case a.machine.State() == group.Dead:
-				answered <- groupError(name, group.ErrNotCoordinator)
-			case a.machine.State() != group.Empty:
-				answered <- groupError(name, fmt.Errorf("%w: it is %s", group.ErrNonEmptyGroup, a.machine.State()))
-			default:
-				a.remove(now, func(cause *Error) { answered <- cause })
+				return
 			}
+			if err := a.machine.CheckEmpty(now); err != nil {
+				answered <- groupError(name, err)
+				return
+			}
+			a.remove(now, func(cause *Error) { answered <- cause })
 		},
 		fail: func(cause *Error) { answered <- cause },
 	})
@@ -425,12 +438,15 @@ func (g *Groups) Delete(ctx context.Context, name string) error {
 	}
 }
 
-// Views describes the groups in memory, without etcd being asked. They are those in use, and may be another node's already.
-func (g *Groups) Views(ctx context.Context) []GroupView {
-	var out []GroupView
-	for _, a := range g.all() {
-		if view, _, err := a.view(ctx); err == nil {
-			out = append(out, view)
+// Listings tells of the groups in memory, without anybody being asked or waited for. They are those in use, and may be another node's already.
+func (g *Groups) Listings() []GroupListing {
+	actors := g.all()
+	out := make([]GroupListing, 0, len(actors))
+	for _, a := range actors {
+		if listing := a.listing.Load(); listing != nil {
+			out = append(out, *listing)
+		} else {
+			out = append(out, GroupListing{Name: a.name, Coordinator: a.seat.Registration.Node})
 		}
 	}
 	return out

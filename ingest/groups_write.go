@@ -119,16 +119,15 @@ func (a *groupActor) writeNext(now time.Time) {
 }
 
 // plan gathers what is to be written now; nil when there is nothing.
+//
+// A generation is written with or after every commit that was let through before it, so that whoever begins in it begins at what they
+// have committed. None is let through while it waits.
 func (a *groupActor) plan(now time.Time) *groupPlan {
 	p := &groupPlan{topics: make(map[meta.TopicID]groupTopic), write: meta.GroupWrite{State: a.state, Offsets: make(map[meta.TopicID]meta.GroupOffsets)}}
 	changed := false
-	switch {
-	case a.snapshot != nil:
-		p.snapshot, changed = a.snapshot, true
-		p.write.State = snapshotOf(a.snapshot, now)
-	case a.emptied:
+	if a.emptied && a.snapshot == nil {
 		a.emptied = false
-		if a.machine.State() == group.Empty && a.state.Members > 0 {
+		if a.machine.CheckEmpty(now) == nil && a.state.Members > 0 {
 			p.write.State.Members, p.write.State.Digest, p.write.State.Changed = 0, "", now.UnixMilli()
 			changed = true
 		}
@@ -141,6 +140,10 @@ func (a *groupActor) plan(now time.Time) *groupPlan {
 	}
 	if len(p.topics) > before {
 		p.write.State.Changed, changed = now.UnixMilli(), true
+	}
+	if a.snapshot != nil && a.queue.len() == 0 {
+		p.snapshot, changed = a.snapshot, true
+		p.write.State = snapshotOf(a.snapshot, now)
 	}
 	if !changed && a.removed != nil && a.queue.len() == 0 {
 		a.planRemoval(p)

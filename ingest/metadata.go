@@ -92,7 +92,7 @@ func metadataSnapshotOf(index clusterIndex, last *metadataSnapshot) *metadataSna
 }
 
 // metadataWatches makes snapshots for everybody who watches. One goroutine looks at the index; who watches takes the newest snapshot when it
-// can send, so that a slow client costs what it was sent last and nothing more.
+// can send, so that a slow client costs what it is being sent, and the snapshot that it is at, for as long as it may be slow.
 type metadataWatches struct {
 	clock clock.Clock
 
@@ -100,6 +100,7 @@ type metadataWatches struct {
 	current *metadataSnapshot // nil before the first
 	moved   chan struct{}     // closed at the next one
 	open    int
+	named   int // bytes of the names that the open ones follow
 }
 
 func newMetadataWatches(c clock.Clock) *metadataWatches {
@@ -156,84 +157,87 @@ func (w *metadataWatches) next() (*metadataSnapshot, <-chan struct{}) {
 	return w.current, w.moved
 }
 
-// enter counts one more watch; false when there are as many as may be.
-func (w *metadataWatches) enter() bool {
+// enter counts one more watch that names topics of so many bytes; false when there are as many as may be. Whoever enters leaves with the
+// same size.
+func (w *metadataWatches) enter(size int) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.open >= maxMetadataWatches {
+	if w.open >= maxMetadataWatches || w.named+size > maxWatchedBytes {
 		return false
 	}
 	w.open++
+	w.named += size
 	return true
 }
 
-func (w *metadataWatches) leave() {
+func (w *metadataWatches) leave(size int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.open--
+	w.named -= size
 }
 
-// metadataWatch is one client that follows the metadata: what it asked for and what it was sent last.
+// watchedSize is what the names of a watch hold in memory, about.
+func watchedSize(names []string) int {
+	size := 0
+	for _, name := range names {
+		size += 64 + len(name)
+	}
+	return size
+}
+
+// metadataWatch is one client that follows the metadata. What it was sent is told by the snapshot that it was at last, which all share who are
+// there, so that a watch itself holds no more than the names that it follows.
 type metadataWatch struct {
 	topics []string // sorted; nil with all
 	all    bool
 
-	begun  bool
-	nodes  *nodesView
-	sent   map[string]*tidemarkv1.TopicMetadata
-	absent map[string]bool // of topics, those that were reported missing
+	at *metadataSnapshot // nil before the first message
 }
 
 // next is the message that takes the client to a snapshot; nil when there is nothing new in it. The first holds everything.
 func (w *metadataWatch) next(s *metadataSnapshot) *tidemarkv1.WatchMetadataResponse {
 	out := &tidemarkv1.WatchMetadataResponse{Revision: s.revision}
-	if !w.begun || w.nodes != s.nodes {
+	first, last := w.at == nil, w.at
+	if first {
+		last = &metadataSnapshot{}
+	}
+	if first || last.nodes != s.nodes {
 		out.NodesChanged, out.Nodes = true, s.nodes.nodes
 	}
-	if w.sent == nil {
-		w.sent, w.absent = make(map[string]*tidemarkv1.TopicMetadata), make(map[string]bool)
-	}
 	if w.all {
-		w.nextOfAll(s, out)
+		changesOfAll(last, s, out)
 	} else {
-		w.nextOfSome(s, out)
+		w.changesOfSome(last, s, out)
 	}
-	changed := !w.begun || out.GetNodesChanged() || len(out.GetTopics()) > 0 || len(out.GetMissing()) > 0
-	w.begun, w.nodes = true, s.nodes
-	if !changed {
+	w.at = s
+	if !first && !out.GetNodesChanged() && len(out.GetTopics()) == 0 && len(out.GetMissing()) == 0 {
 		return nil
 	}
 	return out
 }
 
-func (w *metadataWatch) nextOfSome(s *metadataSnapshot, out *tidemarkv1.WatchMetadataResponse) {
+func (w *metadataWatch) changesOfSome(last, s *metadataSnapshot, out *tidemarkv1.WatchMetadataResponse) {
 	for _, name := range w.topics {
-		switch m := s.topics[name]; {
-		case m == nil && !w.absent[name]:
+		before, now := last.topics[name], s.topics[name]
+		switch {
+		case now == nil && (before != nil || w.at == nil):
 			out.Missing = append(out.Missing, name)
-			delete(w.sent, name)
-			w.absent[name] = true
-		case m != nil && w.sent[name] != m:
-			out.Topics = append(out.Topics, m)
-			w.sent[name] = m
-			delete(w.absent, name)
+		case now != before:
+			out.Topics = append(out.Topics, now)
 		}
 	}
 }
 
-func (w *metadataWatch) nextOfAll(s *metadataSnapshot, out *tidemarkv1.WatchMetadataResponse) {
-	for name, m := range s.topics {
-		if w.sent[name] != m {
-			out.Topics = append(out.Topics, m)
-			w.sent[name] = m
+func changesOfAll(last, s *metadataSnapshot, out *tidemarkv1.WatchMetadataResponse) {
+	for name, now := range s.topics {
+		if last.topics[name] != now {
+			out.Topics = append(out.Topics, now)
 		}
 	}
-	if len(w.sent) > len(s.topics) {
-		for name := range w.sent {
-			if s.topics[name] == nil {
-				out.Missing = append(out.Missing, name)
-				delete(w.sent, name)
-			}
+	for name := range last.topics {
+		if s.topics[name] == nil {
+			out.Missing = append(out.Missing, name)
 		}
 	}
 	slices.SortFunc(out.GetTopics(), func(a, b *tidemarkv1.TopicMetadata) int {

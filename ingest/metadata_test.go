@@ -65,10 +65,87 @@ func TestASlowWatchCostsOneState(t *testing.T) {
 	})
 }
 
+// What a watch holds is counted by the names that it follows, and it holds no more whatever is told of them.
+func TestNamesOfWatchesAreCapped(t *testing.T) {
+	watches := newMetadataWatches(clock.System())
+	closing := make(chan struct{})
+	service := &clusterService{watches: watches, closing: closing}
+	index, _ := newFakeIndex()
+	watches.publish(metadataSnapshotOf(index, nil))
+	names := make([]string, maxMetadataTopics)
+	for n := range names {
+		names[n] = fmt.Sprintf("%0200d", n)
+	}
+	each := watchedSize(names)
+	most := maxWatchedBytes / each
+	sent, ended := make(chan *tidemarkv1.WatchMetadataResponse), make(chan error)
+	for range most {
+		go func() {
+			ended <- service.watch(t.Context(), &tidemarkv1.WatchMetadataRequest{Topics: names}, func(m *tidemarkv1.WatchMetadataResponse) error {
+				sent <- m
+				return nil
+			})
+		}()
+		if m := <-sent; len(m.GetMissing()) != len(names) {
+			t.Fatalf("%d of %d are missing", len(m.GetMissing()), len(names))
+		}
+	}
+	err := service.watch(t.Context(), &tidemarkv1.WatchMetadataRequest{Topics: names}, nil)
+	if ReasonOf(err) != ReasonBackPressure {
+		t.Error("one more:", err)
+	}
+	if most < 20 || most*each > maxWatchedBytes {
+		t.Errorf("%d watches of %d bytes", most, each)
+	}
+	close(closing)
+	for range most {
+		if err := <-ended; !errors.Is(err, errClosing) {
+			t.Error(err)
+		}
+	}
+	if watches.named != 0 || watches.open != 0 {
+		t.Errorf("%d watches with %d bytes are left", watches.open, watches.named)
+	}
+}
+
+// A topic that was never there is told of once, one that goes and comes again each time.
+func TestWatchTellsOfMissingTopicsOnce(t *testing.T) {
+	index, topic := newFakeIndex()
+	var last *metadataSnapshot
+	var watch, all metadataWatch
+	watch.topics, all.all = []string{"a", "never"}, true
+	tell := func(w *metadataWatch) string {
+		m := w.next(last)
+		out := fmt.Sprint(m.GetMissing())
+		for _, t := range m.GetTopics() {
+			out += " " + t.GetTopic().GetName()
+		}
+		return out
+	}
+	check := func(some, every string) {
+		t.Helper()
+		last = metadataSnapshotOf(index, last)
+		if got := tell(&watch); got != some {
+			t.Errorf("told %q, want %q", got, some)
+		}
+		if got := tell(&all); got != every {
+			t.Errorf("told of all %q, want %q", got, every)
+		}
+	}
+	check("[never] a", "[] a")
+	check("[]", "[]")
+	delete(index.topics, "a")
+	check("[a]", "[a]")
+	check("[]", "[]")
+	topic.ID = meta.TopicID{9}
+	index.topics["a"] = topic
+	check("[] a", "[] a")
+}
+
 func TestWatchesAreCapped(t *testing.T) {
 	watches := newMetadataWatches(clock.System())
 	for range maxMetadataWatches {
-		if !watches.enter() {
+		if !watches.enter(0) {
 			t.Fatal("refused too early")
 		}
 	}

@@ -2,9 +2,11 @@ package ingest
 
 import (
 	"context"
+	"io"
 	"net"
 	"net/http"
 	"strconv"
+	"sync"
 	"time"
 
 	"connectrpc.com/connect"
@@ -79,6 +81,35 @@ func (p *peerPool) Peer(node meta.NodeID) (Peer, bool) {
 
 // close gives the connections back; calls that are under way end by their contexts.
 func (p *peerPool) close() { p.transport.CloseIdleConnections() }
+
+// streamEnder ends the responses of streams with their context. HTTP/2 by itself looks at the context until a response begins and
+// again when the request's body has ended, so that a stream whose peer takes no more of it would hang.
+type streamEnder struct{ next connect.HTTPClient }
+
+// Do is that of the next one.
+func (s streamEnder) Do(r *http.Request) (*http.Response, error) {
+	resp, err := s.next.Do(r)
+	if err != nil {
+		return resp, err
+	}
+	body := &endingBody{ReadCloser: resp.Body, end: sync.OnceValue(resp.Body.Close)}
+	body.stop = context.AfterFunc(r.Context(), func() { _ = body.end() }) // whoever reads is told
+	resp.Body = body
+	return resp, nil
+}
+
+type endingBody struct {
+	io.ReadCloser
+
+	end  func() error
+	stop func() bool
+}
+
+// Close ends the response.
+func (b *endingBody) Close() error {
+	b.stop()
+	return b.end()
+}
 
 // peerClient marks calls as forwarded.
 type peerClient struct{ pool *peerPool }

@@ -11,7 +11,9 @@ import (
 
 // ProduceRequest asks for one batch to be appended to one partition.
 type ProduceRequest struct {
-	Topic     string
+	Topic string
+	// TopicID is the id that the topic must have; the zero id means any.
+	TopicID   meta.TopicID
 	Partition int32
 	// Batch is exactly one RecordBatch v2. The node validates it, stamps it in place, and owns its bytes from the call on:
 	// the caller may neither change nor reuse them.
@@ -105,9 +107,9 @@ func (n *Node) ProduceAsync(ctx context.Context, r ProduceRequest, done func(Pro
 		call.done(ProduceResult{}, refused)
 		return
 	}
-	topic, ok := i.follower.Topic(r.Topic)
-	if !ok {
-		call.done(ProduceResult{}, unknownTopic(r.Topic))
+	topic, refused := topicNamed(i.follower, r.Topic, r.TopicID)
+	if refused != nil {
+		call.done(ProduceResult{}, refused)
 		return
 	}
 	id := meta.Partition{Topic: topic.ID, Partition: r.Partition}

@@ -53,6 +53,8 @@ type Router struct {
 
 	pool *peerPool // nil in tests with other peers
 
+	looks *revisionReads
+
 	infoMu sync.Mutex
 	info   meta.ClusterInfo // as last read
 }
@@ -91,10 +93,12 @@ func openRouter(cfg RouterConfig, dial dialFunc) *Router {
 
 func newRouter(self meta.NodeID, home func() (homeNode, *Error), peers Peers, cfg RouterConfig) *Router {
 	life, end := context.WithCancel(context.Background())
-	return &Router{
+	r := &Router{
 		self: self, home: home, peers: peers, clock: cfg.Clock, logger: cfg.Logger, telemetry: cfg.Telemetry,
 		life: life, end: end, remotes: make(map[meta.NodeID]*remote),
 	}
+	r.looks = &revisionReads{life: life, work: &r.work}
+	return r
 }
 
 // Peers finds the other nodes, for services that have a place of their own.
@@ -106,6 +110,7 @@ func (r *Router) Close() {
 	r.closed = true
 	r.mu.Unlock()
 	r.end()
+	r.looks.close()
 	r.work.Wait()
 	if r.pool != nil {
 		r.pool.close()
@@ -118,6 +123,7 @@ type here struct {
 	home  homeNode
 	life  nodeLife
 	index clusterIndex
+	looks *revisionReads
 	// forwarded: the call comes from another node and goes no further.
 	forwarded bool
 }
@@ -132,7 +138,7 @@ func (r *Router) here(ctx context.Context) (here, *Error) {
 	if refused != nil {
 		return here{}, refused
 	}
-	h := here{self: r.self, home: home, life: life, index: life.cluster()}
+	h := here{self: r.self, home: home, life: life, index: life.cluster(), looks: r.looks}
 	if f := forwardedOf(ctx); f != nil {
 		h.forwarded = true
 		f.await(ctx, h.index)
@@ -159,11 +165,12 @@ func (r *Router) ProduceAsync(ctx context.Context, q ProduceRequest, done func(P
 		toHome()
 		return
 	}
-	topic, err := h.find(ctx, q.Topic, q.Partition+1)
+	topic, err := h.named(ctx, q.Topic, q.TopicID, q.Partition+1)
 	if err != nil {
 		refuse(AsError(err))
 		return
 	}
+	q.TopicID = topic.ID
 	if q.Partition < 0 || q.Partition >= topic.Partitions {
 		refuse(AsError(unknownPartition(q.Topic, q.Partition, topic.Partitions)))
 		return

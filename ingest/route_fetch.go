@@ -9,11 +9,19 @@ import (
 	"github.com/tidemark-io/tidemark/meta"
 )
 
-// fetchGrace is how long an answer that has enough waits for the leaders that have not answered yet.
-const fetchGrace = 5 * time.Millisecond
+const (
+	// fetchGrace is how long an answer that has enough waits for the leaders that have not answered yet.
+	fetchGrace = 5 * time.Millisecond
+	// owedEvery is how often a fetch that waits for more than that looks whether it still has to.
+	owedEvery = 100 * time.Millisecond
+)
 
 // Fetch reads from every leader that the request touches, at once. It answers when MinBytes have come and a moment more has passed, at
 // the latest after MaxWait.
+//
+// Only leaders that wait for something to come are left behind then. One that has something, as far as the index knows, is waited for up to MaxWait
+// and the way there and back: if it takes longer to read than the others, as from the object store, it would otherwise be asked again with
+// every fetch and never get to answer one.
 //
 // A partition whose leader is away is asked for again whenever the index changes, until MaxWait is over, and then is answered without
 // batches, at the offset asked for and with what the index knows of its ends: a long poll sees no error when a leader dies, however often it is
@@ -39,10 +47,11 @@ func (r *Router) Fetch(ctx context.Context, q FetchRequest) ([]PartitionBatches,
 	for _, p := range q.Partitions {
 		least, most = min(least, p.Partition), max(most, p.Partition)
 	}
-	topic, err := h.find(ctx, q.Topic, most+1)
+	topic, err := h.named(ctx, q.Topic, q.TopicID, most+1)
 	if err != nil {
 		return nil, err
 	}
+	q.TopicID = topic.ID
 	for _, number := range []int32{least, most} {
 		if number < 0 || number >= topic.Partitions {
 			return nil, unknownPartition(q.Topic, number, topic.Partitions)
@@ -63,7 +72,7 @@ type spreadFetch struct {
 	deadline time.Time
 
 	open    []FetchPartition // nobody is being asked for
-	asking  int              // leaders that have not answered
+	asking  []*leaderPart    // leaders that have not answered
 	got     map[int32]PartitionBatches
 	bytes   int
 	news    bool  // something has come that is worth an answer by itself
@@ -74,9 +83,9 @@ type spreadFetch struct {
 
 // leaderFetched is what came of asking one leader.
 type leaderFetched struct {
-	partitions []FetchPartition
-	got        []PartitionBatches
-	err        error
+	asked *leaderPart
+	got   []PartitionBatches
+	err   error
 }
 
 func (f *spreadFetch) run(ctx context.Context) ([]PartitionBatches, error) {
@@ -104,16 +113,20 @@ func (f *spreadFetch) run(ctx context.Context) ([]PartitionBatches, error) {
 			enough = now.Add(fetchGrace)
 		}
 		late := !now.Before(f.deadline)
+		owed := !enough.IsZero() && !now.Before(enough) && f.owed()
 		switch {
-		case f.asking == 0 && (len(f.open) == 0 || late),
-			f.asking == 0 && !enough.IsZero(),
-			!enough.IsZero() && !now.Before(enough),
+		case len(f.asking) == 0 && (len(f.open) == 0 || late),
+			len(f.asking) == 0 && !enough.IsZero(),
+			!enough.IsZero() && !now.Before(enough) && !owed,
 			!now.Before(f.deadline.Add(peerSlack)):
 			return f.answer()
 		}
 		wake := f.deadline.Add(peerSlack)
 		if !late {
 			wake = f.deadline
+		}
+		if owed {
+			enough = now.Add(owedEvery)
 		}
 		if !enough.IsZero() && enough.Before(wake) {
 			wake = enough
@@ -183,13 +196,33 @@ func (f *spreadFetch) ask(ctx context.Context) (changed <-chan struct{}, refused
 		q.MaxBytes = max(left/len(parts), 1)
 		q.MinBytes = min(max(f.request.MinBytes/len(parts), 1), q.MaxBytes)
 		q.MaxWait = max(f.deadline.Sub(f.router.clock.Now()), 0)
-		f.asking++
+		f.asking = append(f.asking, &part)
 		f.work.Go(func() {
 			got, err := f.fetchFrom(ctx, h, part.node, q)
-			f.answers <- leaderFetched{part.partitions, got, err}
+			f.answers <- leaderFetched{&part, got, err}
 		})
 	}
 	return changed, nil
+}
+
+// owed tells whether a leader that has not answered yet has something to give, and still leads it, as far as the index knows.
+func (f *spreadFetch) owed() bool {
+	if len(f.asking) == 0 {
+		return false
+	}
+	index := f.router.indexNow()
+	if index == nil {
+		return false
+	}
+	for _, part := range f.asking {
+		for _, p := range part.partitions {
+			id := meta.Partition{Topic: f.topic.ID, Partition: p.Partition}
+			if l, led := index.Leader(id); led && l.Node == part.node && index.End(id) > p.Offset {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // here finds this node; false while it begins anew. The leaders may be there all the same, but nobody here knows who they are.
@@ -215,7 +248,7 @@ func (f *spreadFetch) fetchFrom(ctx context.Context, h here, node meta.NodeID, q
 
 // take notes an answer.
 func (f *spreadFetch) take(a leaderFetched) error {
-	f.asking--
+	f.asking = slices.DeleteFunc(f.asking, func(p *leaderPart) bool { return p == a.asked })
 	switch {
 	case a.err == nil:
 		for _, p := range a.got {
@@ -227,7 +260,7 @@ func (f *spreadFetch) take(a leaderFetched) error {
 		}
 		return nil
 	case leaderAway(a.err):
-		f.open = append(f.open, a.partitions...)
+		f.open = append(f.open, a.asked.partitions...)
 		f.away = a.err
 		return nil
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/semaphore"
@@ -20,7 +21,8 @@ import (
 const (
 	forwardBytes    = 64 << 20
 	forwardRequests = 10_000
-	// forwardDelay is how long a produce may wait for room on that way before it is refused.
+	// forwardDelay is how long a produce may wait for room on that way before it is refused. Whoever sends for several leaders waits meanwhile with
+	// what is for the others, so after one wait that was in vain nobody waits until there is room again.
 	forwardDelay = 2 * time.Second
 	// A node that cannot be reached is not dialed again before so long.
 	forwardRetryLeast = 100 * time.Millisecond
@@ -54,6 +56,7 @@ type forwarder struct {
 	end  context.CancelFunc
 
 	bytes, requests *semaphore.Weighted
+	stuck           atomic.Bool   // somebody has waited for room in vain, and there has been none since
 	wake            chan struct{} // room for one: something waits
 
 	mu      sync.Mutex
@@ -84,7 +87,7 @@ func newForwarder(life context.Context, node meta.NodeID, c clock.Clock, open fu
 // close ends the stream and the loop; who waits is answered.
 func (f *forwarder) close() { f.end() }
 
-// produce queues a batch behind those before it. It blocks while the way is full, and done is called exactly once, never under a lock.
+// produce queues a batch behind those before it. It may block for forwardDelay when the way is full, and done is called exactly once, never under a lock.
 func (f *forwarder) produce(ctx context.Context, q ProduceRequest, done func(ProduceResult, error)) {
 	p := &forwardedProduce{request: q, size: min(int64(len(q.Batch))+256, forwardBytes), done: done}
 	if refused := f.enter(ctx, p.size); refused != nil {
@@ -122,9 +125,13 @@ func (f *forwarder) refusal() *Error {
 func (f *forwarder) enter(ctx context.Context, size int64) *Error {
 	if f.requests.TryAcquire(1) {
 		if f.bytes.TryAcquire(size) {
+			f.stuck.Store(false)
 			return nil
 		}
 		f.requests.Release(1)
+	}
+	if f.stuck.Load() {
+		return f.full(ctx)
 	}
 	patient, cancel := context.WithTimeout(ctx, forwardDelay)
 	defer cancel()
@@ -142,6 +149,7 @@ func (f *forwarder) full(ctx context.Context) *Error {
 	if ctx.Err() != nil {
 		return callerGone(ctx, "forward to node "+string(f.node))
 	}
+	f.stuck.Store(true)
 	return Errorf(ReasonBackPressure, "node %s, which leads the partition, answers slower than producers send; send again later, nothing of this request was taken", f.node).
 		WithRetryAfter(time.Second)
 }
@@ -221,7 +229,7 @@ func (f *forwarder) stream() (answered bool, err error) {
 			}
 		}
 		sendErr := s.Send(&tidemarkv1.ProduceStreamRequest{Correlation: p.correlation, Produce: &tidemarkv1.ProduceRequest{
-			Topic: p.request.Topic, Partition: p.request.Partition, Batch: p.request.Batch, Acks: acksMessage(p.request.Acks),
+			Topic: p.request.Topic, TopicId: idMessage(p.request.TopicID), Partition: p.request.Partition, Batch: p.request.Batch, Acks: acksMessage(p.request.Acks),
 		}})
 		switch {
 		case sendErr == nil:

@@ -203,6 +203,20 @@ func TestForwardedProducesAreBounded(t *testing.T) {
 		if took := clock.System().Now().Sub(began); took != forwardDelay {
 			t.Errorf("refused after %s", took)
 		}
+		// There is still no room, so nobody else waits for it.
+		c.produce("later")
+		c.want("[late=BACK_PRESSURE later=BACK_PRESSURE]")
+		if took := clock.System().Now().Sub(began); took != forwardDelay {
+			t.Errorf("refused after %s", took)
+		}
+		p.last().answer(1)
+		synctest.Wait()
+		f.produce(t.Context(), ProduceRequest{Topic: "a", Batch: oneBatch("x")}, func(ProduceResult, error) { answered++ })
+		began = clock.System().Now()
+		c.produce("again")
+		if took := clock.System().Now().Sub(began); took != forwardDelay {
+			t.Errorf("there was room meanwhile, and then it was refused after %s", took)
+		}
 		gone, cancel := context.WithCancel(t.Context())
 		cancel()
 		f.produce(gone, ProduceRequest{Topic: "a", Batch: oneBatch("x")}, func(_ ProduceResult, err error) {
@@ -212,11 +226,11 @@ func TestForwardedProducesAreBounded(t *testing.T) {
 		})
 		f.close()
 		synctest.Wait()
-		if answered != forwardRequests {
-			t.Errorf("%d of %d were answered at the end", answered, forwardRequests)
+		if answered != forwardRequests+1 {
+			t.Errorf("%d of %d were answered at the end", answered, forwardRequests+1)
 		}
 		c.produce("after the end")
-		c.want("[late=BACK_PRESSURE after the end=NOT_LEADER]")
+		c.want("[late=BACK_PRESSURE later=BACK_PRESSURE again=BACK_PRESSURE after the end=NOT_LEADER]")
 	})
 }
 

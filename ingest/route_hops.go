@@ -16,8 +16,9 @@ import (
 // nodes that disagree about a leader can send it back and forth. The revision is that of the sender's index when it chose this node:
 // the receiver waits, for a while, until its own index is there before it says that it does not lead.
 //
-// Both are believed from anybody: the first can only make a node answer less than it could, the second can only make its own caller
-// wait.
+// Both are believed from anybody. The second can only make its own caller wait. With the first a node takes the caller's word for what the
+// sender of a forwarded call has done already: calls of groups are not resolved and checked again, so whoever sends it gets no more than
+// somebody who may call the node at all, but may name offsets that no log has.
 const (
 	headerHops          = "Tidemark-Hops"
 	headerIndexRevision = "Tidemark-Index-Revision"

@@ -49,7 +49,7 @@ func (r *Router) remote(node meta.NodeID) (*remote, *Error) {
 		topics:  tidemarkv1connect.NewTopicServiceClient(peer.HTTP, peer.URL, options...),
 		cluster: tidemarkv1connect.NewClusterServiceClient(peer.HTTP, peer.URL, options...),
 	}
-	produce := tidemarkv1connect.NewProduceServiceClient(peer.HTTP, peer.URL, options...)
+	produce := tidemarkv1connect.NewProduceServiceClient(streamEnder{peer.HTTP}, peer.URL, options...)
 	out.forward = newForwarder(r.life, node, r.clock, func(ctx context.Context) (produceCallStream, error) { return produce.ProduceStream(ctx) })
 	r.work.Go(out.forward.run)
 	r.remotes[node] = out
@@ -68,7 +68,7 @@ func (r *Router) forgetGone() {
 
 func (r *remote) fetch(ctx context.Context, q FetchRequest) ([]PartitionBatches, error) {
 	message := &tidemarkv1.FetchRequest{
-		Topic: q.Topic, MaxBytes: int32(q.MaxBytes), MinBytes: int32(q.MinBytes), MaxWaitMs: int32(max(0, q.MaxWait.Milliseconds())),
+		Topic: q.Topic, TopicId: idMessage(q.TopicID), MaxBytes: int32(q.MaxBytes), MinBytes: int32(q.MinBytes), MaxWaitMs: int32(max(0, q.MaxWait.Milliseconds())),
 		Partitions: make([]*tidemarkv1.FetchPartition, 0, len(q.Partitions)),
 	}
 	for _, p := range q.Partitions {
@@ -83,6 +83,14 @@ func (r *remote) fetch(ctx context.Context, q FetchRequest) ([]PartitionBatches,
 		out = append(out, batchesFromMessage(p))
 	}
 	return out, nil
+}
+
+// idMessage is the reverse of parseTopicID.
+func idMessage(id meta.TopicID) string {
+	if id == (meta.TopicID{}) {
+		return ""
+	}
+	return id.String()
 }
 
 // batchesFromMessage is the reverse of batchesMessage.

@@ -77,6 +77,9 @@ func (w *routeWorld) open(id string) *routeNode {
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	if _, err := client.EnsureCluster(w.ctx, ""); err != nil {
+		w.t.Fatal(err)
+	}
 	telemetry, err := NewTelemetry(nil, nil)
 	if err != nil {
 		w.t.Fatal(err)

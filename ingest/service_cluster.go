@@ -3,11 +3,14 @@ package ingest
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"connectrpc.com/connect"
 
+	"github.com/tidemark-io/tidemark/clock"
 	"github.com/tidemark-io/tidemark/meta"
 	tidemarkv1 "github.com/tidemark-io/tidemark/proto/tidemark/v1"
 )
@@ -16,12 +19,17 @@ import (
 const (
 	maxMetadataWatches = 4096
 	maxMetadataTopics  = 10_000
+	// maxWatchedBytes caps the names of topics that all watches together follow: half a million of them, about.
+	maxWatchedBytes = 64 << 20
+	// watchPatience is how long a client may take to read one message: it holds up nobody, but keeps what is old in memory.
+	watchPatience = 30 * time.Second
 )
 
 // clusterService is tidemark.v1.ClusterService.
 type clusterService struct {
 	router  *Router
 	watches *metadataWatches
+	clock   clock.Clock
 	closing <-chan struct{}
 }
 
@@ -53,7 +61,7 @@ func (s *clusterService) GetCluster(ctx context.Context, _ *tidemarkv1.GetCluste
 
 // clusterInfo is the cluster's identity; while etcd is away, as it was read last.
 func (r *Router) clusterInfo(ctx context.Context, h here) (meta.ClusterInfo, error) {
-	info, err := h.home.metadata().EnsureCluster(ctx, "")
+	info, err := h.home.metadata().Cluster(ctx)
 	r.infoMu.Lock()
 	defer r.infoMu.Unlock()
 	if err != nil && r.info.ID != "" {
@@ -170,7 +178,17 @@ func (s *clusterService) WatchMetadata(ctx context.Context, r *tidemarkv1.WatchM
 	if body := bodyOf(ctx); body != nil {
 		body.settle()
 	}
-	return ConnectError(s.watch(ctx, r, stream.Send))
+	send := stream.Send
+	if control, ok := ctx.Value(streamControlKey{}).(*http.ResponseController); ok {
+		// Only a writer without a connection refuses deadlines, and such a one ends with its request.
+		send = func(m *tidemarkv1.WatchMetadataResponse) error {
+			_ = control.SetWriteDeadline(s.clock.Now().Add(watchPatience))
+			err := stream.Send(m)
+			_ = control.SetWriteDeadline(time.Time{})
+			return err
+		}
+	}
+	return ConnectError(s.watch(ctx, r, send))
 }
 
 func (s *clusterService) watch(ctx context.Context, r *tidemarkv1.WatchMetadataRequest, send func(*tidemarkv1.WatchMetadataResponse) error) error {
@@ -186,10 +204,12 @@ func (s *clusterService) watch(ctx context.Context, r *tidemarkv1.WatchMetadataR
 			}
 		}
 	}
-	if !s.watches.enter() {
-		return Errorf(ReasonBackPressure, "%d clients follow the metadata of this node already; ask another one", maxMetadataWatches)
+	size := watchedSize(watch.topics)
+	if !s.watches.enter(size) {
+		return Errorf(ReasonBackPressure, "too many clients follow the metadata of this node already (at most %d, with %d MiB of names of topics): ask another node, or follow all topics",
+			maxMetadataWatches, maxWatchedBytes>>20).WithRetryAfter(time.Second)
 	}
-	defer s.watches.leave()
+	defer s.watches.leave(size)
 	for {
 		snapshot, moved := s.watches.next()
 		if snapshot == nil {

@@ -28,7 +28,7 @@ const (
 	maxFetchWait       = time.Minute
 	maxFetchPartitions = 10_000
 	// A stream asks for this much at a time. It sends nothing while its client does not read, so that a client that never
-	// reads costs one piece and the connection's buffers.
+	// reads costs one answer, which all of them share sendRoom for, and the connection's buffers.
 	streamFetchBytes = 4 << 20
 	streamFetchWait  = 10 * time.Second
 )
@@ -77,8 +77,13 @@ func fetchRequest(r *tidemarkv1.FetchRequest) (FetchRequest, error) {
 	case r.GetMaxWaitMs() < 0 || time.Duration(r.GetMaxWaitMs())*time.Millisecond > maxFetchWait:
 		return FetchRequest{}, Errorf(ReasonInvalidRequest, "max_wait_ms is 0 to %d, not %d", maxFetchWait.Milliseconds(), r.GetMaxWaitMs())
 	}
+	id, err := parseTopicID(r.GetTopicId())
+	if err != nil {
+		return FetchRequest{}, err
+	}
 	out := FetchRequest{
 		Topic:      r.GetTopic(),
+		TopicID:    id,
 		MaxBytes:   int(r.GetMaxBytes()),
 		MinBytes:   max(1, int(r.GetMinBytes())),
 		MaxWait:    time.Duration(r.GetMaxWaitMs()) * time.Millisecond,
@@ -176,7 +181,7 @@ func (s *consumeService) consume(ctx context.Context, r *tidemarkv1.ConsumeReque
 	if err := send(ranges); err != nil {
 		return err
 	}
-	request := FetchRequest{Topic: r.GetTopic(), MaxBytes: streamFetchBytes, MinBytes: 1, MaxWait: streamFetchWait}
+	request := FetchRequest{Topic: r.GetTopic(), TopicID: topic.ID, MaxBytes: streamFetchBytes, MinBytes: 1, MaxWait: streamFetchWait}
 	for {
 		if r.GetUntilEnd() {
 			parts = slices.DeleteFunc(parts, func(p consumePartition) bool { return p.next >= p.end })
@@ -188,27 +193,12 @@ func (s *consumeService) consume(ctx context.Context, r *tidemarkv1.ConsumeReque
 		for _, p := range parts {
 			request.Partitions = append(request.Partitions, FetchPartition{Partition: p.partition, Offset: p.next})
 		}
-		pieces, err := s.fetch(ctx, request)
+		pieces, share, err := s.fetchInto(ctx, request)
 		if err != nil {
 			return err
 		}
-		// A topic may have been deleted and made again between two fetches; its offsets are another log's.
-		now, err := findTopic(ctx, s.node, r.GetTopic())
-		if err != nil {
+		if err := sendPieces(pieces, share, parts, send); err != nil {
 			return err
-		}
-		if now.ID != topic.ID {
-			return Errorf(ReasonUnknownTopic, "topic %q was deleted while it was read, and another of the same name was made", r.GetTopic())
-		}
-		for _, piece := range pieces {
-			i := slices.IndexFunc(parts, func(p consumePartition) bool { return p.partition == piece.Partition })
-			if i < 0 || piece.NextOffset <= parts[i].next {
-				continue
-			}
-			parts[i].next = piece.NextOffset
-			if err := send(&tidemarkv1.ConsumeResponse{Batches: batchesMessage(piece)}); err != nil {
-				return err
-			}
 		}
 		// The partition that was first goes last, so that a full answer of one does not starve the others.
 		parts = append(parts[1:], parts[0])
@@ -216,6 +206,50 @@ func (s *consumeService) consume(ctx context.Context, r *tidemarkv1.ConsumeReque
 			return context.Cause(ctx)
 		}
 	}
+}
+
+// fetchInto is fetch for a stream, which has room then for what has come. It waits for room without holding anything.
+func (s *consumeService) fetchInto(ctx context.Context, request FetchRequest) ([]PartitionBatches, *sendShare, error) {
+	pieces, err := s.fetch(ctx, request)
+	if err != nil {
+		return nil, nil, err
+	}
+	evict := evictor(ctx)
+	room := sendRoomOf(ctx)
+	if share := room.try(piecesSize(pieces), evict); share != nil {
+		return pieces, share, nil
+	}
+	share, err := room.take(ctx, streamFetchBytes, evict)
+	if err != nil {
+		return nil, nil, err
+	}
+	request.MaxWait = 0
+	if pieces, err = s.fetch(ctx, request); err != nil {
+		share.give()
+		if ReasonOf(err) == ReasonNotLeader {
+			return nil, share, nil // the next fetch waits for the leader
+		}
+		return nil, nil, err
+	}
+	return pieces, share, nil
+}
+
+// sendPieces sends what is new of pieces, moves the partitions on, and gives the share back.
+func sendPieces(pieces []PartitionBatches, share *sendShare, parts []consumePartition, send func(*tidemarkv1.ConsumeResponse) error) error {
+	defer share.give()
+	for n, piece := range pieces {
+		size := pieceSize(piece)
+		i := slices.IndexFunc(parts, func(p consumePartition) bool { return p.partition == piece.Partition })
+		if i >= 0 && piece.NextOffset > parts[i].next {
+			parts[i].next = piece.NextOffset
+			if err := send(&tidemarkv1.ConsumeResponse{Batches: batchesMessage(piece)}); err != nil {
+				return err
+			}
+		}
+		pieces[n].Batches = nil
+		share.sent(size)
+	}
+	return nil
 }
 
 // states finds out where a topic stands. A stream that begins or ends at the high watermark needs the leaders for that where a topic is

@@ -95,6 +95,14 @@ func (n *fakeNode) topic(name string) (*fakeTopic, error) {
 	return nil, ingest.Errorf(ingest.ReasonUnknownTopic, "topic %q does not exist", name)
 }
 
+func (n *fakeNode) topicWith(name string, id meta.TopicID) (*fakeTopic, error) {
+	t, err := n.topic(name)
+	if err == nil && id != (meta.TopicID{}) && t.ID != id {
+		return nil, ingest.Errorf(ingest.ReasonUnknownTopic, "topic %q is another", name)
+	}
+	return t, err
+}
+
 func (n *fakeNode) Topic(_ context.Context, name string) (meta.Topic, []ingest.PartitionState, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -110,6 +118,11 @@ func (n *fakeNode) Topic(_ context.Context, name string) (meta.Topic, []ingest.P
 	}
 	slices.Reverse(states) // the services promise order, not the node
 	return t.Topic, states, nil
+}
+
+func (n *fakeNode) FindTopic(ctx context.Context, name string) (meta.Topic, error) {
+	t, _, err := n.Topic(ctx, name)
+	return t, err
 }
 
 func (n *fakeNode) Ends(ctx context.Context, name string) (meta.Topic, []ingest.PartitionState, error) {
@@ -203,7 +216,7 @@ func (n *fakeNode) ProduceAsync(_ context.Context, r ingest.ProduceRequest, done
 }
 
 func (n *fakeNode) append(r ingest.ProduceRequest) (ingest.ProduceResult, error) {
-	t, err := n.topic(r.Topic)
+	t, err := n.topicWith(r.Topic, r.TopicID)
 	if err != nil {
 		return ingest.ProduceResult{}, err
 	}
@@ -267,7 +280,7 @@ func (n *fakeNode) Fetch(ctx context.Context, r ingest.FetchRequest) ([]ingest.P
 }
 
 func (n *fakeNode) read(r ingest.FetchRequest) (out []ingest.PartitionBatches, bytes int, err error) {
-	t, err := n.topic(r.Topic)
+	t, err := n.topicWith(r.Topic, r.TopicID)
 	if err != nil {
 		return nil, 0, err
 	}

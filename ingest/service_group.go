@@ -188,7 +188,28 @@ func (s *groupService) Join(ctx context.Context, r *tidemarkv1.JoinGroupRequest)
 }
 
 func (s *groupService) join(ctx context.Context, r *tidemarkv1.JoinGroupRequest) (*tidemarkv1.JoinGroupResponse, error) {
-	return routed(ctx, s, joinPatience, r.GetGroup(), r, s.joinHere, tidemarkv1connect.GroupServiceClient.Join)
+	there := func(client tidemarkv1connect.GroupServiceClient, to context.Context, r *tidemarkv1.JoinGroupRequest) (*tidemarkv1.JoinGroupResponse, error) {
+		to, info := connect.NewClientContext(to)
+		info.RequestHeader().Set(headerMemberHost, memberHost(ctx))
+		return client.Join(to, r)
+	}
+	return routed(ctx, s, joinPatience, r.GetGroup(), r, s.joinHere, there)
+}
+
+// headerMemberHost tells the coordinator where a join came from that another node forwards. It is only for people.
+const headerMemberHost = "Tidemark-Member-Host"
+
+// memberHost is where the client of a call is.
+func memberHost(ctx context.Context) string {
+	info, ok := connect.CallInfoForHandlerContext(ctx)
+	switch {
+	case !ok:
+		return ""
+	case forwardedOf(ctx) != nil:
+		return info.RequestHeader().Get(headerMemberHost)
+	default:
+		return info.Peer().Addr
+	}
 }
 
 func (s *groupService) joinHere(ctx context.Context, r *tidemarkv1.JoinGroupRequest) (*tidemarkv1.JoinGroupResponse, error) {
@@ -196,9 +217,7 @@ func (s *groupService) joinHere(ctx context.Context, r *tidemarkv1.JoinGroupRequ
 	if refused != nil {
 		return nil, refused
 	}
-	if info, ok := connect.CallInfoForHandlerContext(ctx); ok && forwardedOf(ctx) == nil {
-		join.Host = info.Peer().Addr
-	}
+	join.Host = memberHost(ctx)
 	joined, err := s.Groups.Join(ctx, r.GetGroup(), join)
 	if err != nil {
 		return nil, err
@@ -319,8 +338,15 @@ func (s *groupService) commitHere(ctx context.Context, r *tidemarkv1.CommitOffse
 		Offsets: make([]GroupCommitOffset, 0, len(r.GetOffsets())),
 	}
 	for _, o := range r.GetOffsets() {
+		id := meta.TopicID{}
+		if o.GetTopicId() != "" {
+			var err error
+			if id, err = meta.ParseTopicID(o.GetTopicId()); err != nil {
+				return nil, Errorf(ReasonInvalidRequest, "commit topic %q: %w", o.GetTopic(), err)
+			}
+		}
 		c.Offsets = append(c.Offsets, GroupCommitOffset{
-			Topic: o.GetTopic(), Partition: o.GetPartition(), Offset: o.GetOffset(), LeaderEpoch: o.GetLeaderEpoch(), Metadata: o.GetMetadata(),
+			Topic: o.GetTopic(), TopicID: id, Partition: o.GetPartition(), Offset: o.GetOffset(), LeaderEpoch: o.GetLeaderEpoch(), Metadata: o.GetMetadata(),
 		})
 	}
 	refused, err := s.Groups.Commit(ctx, c)

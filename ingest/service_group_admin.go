@@ -24,7 +24,7 @@ func compareTopicPartition(topicA string, a int32, topicB string, b int32) int {
 // with what this node coordinates.
 func (s *groupService) ListGroups(ctx context.Context, r *tidemarkv1.ListGroupsRequest) (*tidemarkv1.ListGroupsResponse, error) {
 	if forwardedOf(ctx) != nil {
-		return &tidemarkv1.ListGroupsResponse{Groups: s.groupsHere(ctx)}, nil
+		return &tidemarkv1.ListGroupsResponse{Groups: s.groupsHere()}, nil
 	}
 	out, err := s.listGroups(ctx, r)
 	return out, ConnectError(err)
@@ -68,6 +68,9 @@ func (s *groupService) listGroups(ctx context.Context, r *tidemarkv1.ListGroupsR
 	out := &tidemarkv1.ListGroupsResponse{Groups: make([]*tidemarkv1.GroupListing, 0, len(stored))}
 	for _, g := range stored {
 		if listing := inUse[g.Group]; listing != nil {
+			if listing.GetProtocolType() == "" {
+				listing.ProtocolType = cutText(g.State.ProtocolType, 255)
+			}
 			out.Groups = append(out.Groups, listing)
 			continue
 		}
@@ -87,7 +90,7 @@ func (s *groupService) listGroups(ctx context.Context, r *tidemarkv1.ListGroupsR
 // groupsOf asks a node for the groups that it coordinates.
 func (s *groupService) groupsOf(ctx context.Context, seat GroupSeat, node meta.NodeID, r *tidemarkv1.ListGroupsRequest) ([]*tidemarkv1.GroupListing, error) {
 	if node == seat.Registration.Node {
-		return s.groupsHere(ctx), nil
+		return s.groupsHere(), nil
 	}
 	client, refused := s.client(node)
 	if refused != nil {
@@ -100,16 +103,18 @@ func (s *groupService) groupsOf(ctx context.Context, seat GroupSeat, node meta.N
 	return out.GetGroups(), nil
 }
 
-// groupsHere lists the groups in use on this node.
-func (s *groupService) groupsHere(ctx context.Context) []*tidemarkv1.GroupListing {
-	ctx, cancel := context.WithTimeout(ctx, listPatience)
-	defer cancel()
-	views := s.Groups.Views(ctx)
-	out := make([]*tidemarkv1.GroupListing, 0, len(views))
-	for _, v := range views {
-		out = append(out, &tidemarkv1.GroupListing{
-			Group: v.Name, State: v.State.String(), Coordinator: string(v.Coordinator), Members: int32(len(v.Members)), ProtocolType: cutText(v.ProtocolType, 255),
-		})
+// groupsHere lists the groups in use on this node. One that is being claimed has no state.
+func (s *groupService) groupsHere() []*tidemarkv1.GroupListing {
+	listings := s.Groups.Listings()
+	out := make([]*tidemarkv1.GroupListing, 0, len(listings))
+	for _, l := range listings {
+		listing := &tidemarkv1.GroupListing{
+			Group: l.Name, Coordinator: string(l.Coordinator), Members: int32(l.Members), ProtocolType: cutText(l.ProtocolType, 255),
+		}
+		if l.Known {
+			listing.State = l.State.String()
+		}
+		out = append(out, listing)
 	}
 	return out
 }

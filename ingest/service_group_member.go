@@ -233,6 +233,7 @@ func (st *groupStream) revoke(ctx context.Context, lost []group.TopicPartition) 
 		st.partitions[at].stopped = true
 	}
 	generation := st.generation
+	st.revoking = true
 	st.mu.Unlock()
 	if !st.put(ctx, &tidemarkv1.GroupConsumeResponse{Event: &tidemarkv1.GroupConsumeResponse_Revoke{Revoke: &tidemarkv1.GroupRevoke{
 		Generation: generation, Revoked: byTopic(lost),
@@ -240,7 +241,7 @@ func (st *groupStream) revoke(ctx context.Context, lost []group.TopicPartition) 
 		return context.Cause(ctx)
 	}
 	st.startFetching(ctx)
-	if err := st.awaitRevoked(ctx, generation); err != nil {
+	if err := st.awaitRevoked(ctx); err != nil {
 		return err
 	}
 	st.mu.Lock()
@@ -253,7 +254,7 @@ func (st *groupStream) revoke(ctx context.Context, lost []group.TopicPartition) 
 }
 
 // awaitRevoked waits until the client says that it has given up what was revoked, and keeps the member alive meanwhile.
-func (st *groupStream) awaitRevoked(ctx context.Context, generation int32) error {
+func (st *groupStream) awaitRevoked(ctx context.Context) error {
 	clk := st.service.Clock
 	until := clk.Now().Add(st.rebalance)
 	every := min(st.session/6, longestBeat)
@@ -261,10 +262,8 @@ func (st *groupStream) awaitRevoked(ctx context.Context, generation int32) error
 	defer timer.Stop()
 	for {
 		select {
-		case answered := <-st.revoked:
-			if answered == generation {
-				return nil
-			}
+		case <-st.revoked:
+			return nil
 		case <-timer.C():
 			if !clk.Now().Before(until) {
 				return Errorf(ReasonTimeout, "the client has not given up its partitions within its rebalance timeout of %v", st.rebalance)

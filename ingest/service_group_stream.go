@@ -23,7 +23,7 @@ const (
 	groupFetchBytes      = 4 << 20
 	leastGroupFetchBytes = 64 << 10
 	// longestBeat bounds how long a member does not hear of a rebalance.
-	longestBeat = time.Second
+	longestBeat = 400 * time.Millisecond
 	// endPatience is how long a client that does not read may hold up the end of its stream.
 	endPatience = time.Second
 	// leavePatience bounds the goodbye of a member whose stream has ended.
@@ -64,7 +64,7 @@ type groupStream struct {
 	events  chan *tidemarkv1.GroupConsumeRequest
 	outbox  chan *tidemarkv1.GroupConsumeResponse
 	records chan groupPiece
-	revoked chan int32 // generations that the client has answered; room for one
+	revoked chan struct{} // the client has answered the revocation; room for one
 
 	fetchers  sync.WaitGroup
 	stopFetch context.CancelFunc
@@ -76,6 +76,7 @@ type groupStream struct {
 	generation int32
 	partitions map[group.TopicPartition]*memberPartition
 	changed    chan struct{} // closed and replaced when membership changes
+	revoking   bool          // a revocation of this generation waits for its answer
 }
 
 // memberPartition is a partition from when the member got it until it loses it.
@@ -159,7 +160,7 @@ func (s *groupService) consume(ctx context.Context, messages groupMessages, sett
 		service: s, join: open.GetJoin(), fromEnd: open.GetFromEnd(), session: join.SessionTimeout, rebalance: join.RebalanceTimeout,
 		settle: settle, cancel: cancel,
 		events: make(chan *tidemarkv1.GroupConsumeRequest, groupStreamQueue), outbox: make(chan *tidemarkv1.GroupConsumeResponse, groupStreamQueue),
-		records: make(chan groupPiece), revoked: make(chan int32, 1), stopFetch: func() {},
+		records: make(chan groupPiece), revoked: make(chan struct{}, 1), stopFetch: func() {},
 		heard: s.Clock.Now(), memberID: open.GetJoin().GetMemberId(), generation: -1,
 		partitions: make(map[group.TopicPartition]*memberPartition), changed: make(chan struct{}),
 	}
@@ -307,9 +308,8 @@ func (st *groupStream) commits(ctx context.Context) {
 			continue // until receive has ended
 		}
 		if revoked := event.GetRevoked(); revoked != nil {
-			select {
-			case st.revoked <- revoked.GetGeneration():
-			case <-ctx.Done():
+			if st.asked(revoked.GetGeneration()) {
+				st.revoked <- struct{}{}
 			}
 			continue
 		}
@@ -321,6 +321,17 @@ func (st *groupStream) commits(ctx context.Context) {
 	if ctx.Err() == nil {
 		st.cancel(errGroupStreamDone)
 	}
+}
+
+// asked tells whether the client was asked to give partitions up in a generation, and has not answered yet. What answers nothing counts for nothing.
+func (st *groupStream) asked(generation int32) bool {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if !st.revoking || generation != st.generation {
+		return false
+	}
+	st.revoking = false
+	return true
 }
 
 // commit stores offsets of partitions that the member has. When a rebalance gets between, it goes on with the member's next generation: what
@@ -357,7 +368,10 @@ func (st *groupStream) split(offsets []*tidemarkv1.OffsetCommit) (m *tidemarkv1.
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	for _, o := range offsets {
-		if st.partitions[group.TopicPartition{Topic: o.GetTopic(), Partition: o.GetPartition()}] != nil {
+		if p := st.partitions[group.TopicPartition{Topic: o.GetTopic(), Partition: o.GetPartition()}]; p != nil {
+			if o.GetTopicId() == "" { // it is about what this member read, whatever the name means by now
+				o.TopicId = p.topic.String()
+			}
 			mine = append(mine, o)
 			continue
 		}

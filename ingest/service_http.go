@@ -144,7 +144,7 @@ func (s *plainService) read(r *http.Request) (plainRequest, error) {
 	if err != nil {
 		return plainRequest{}, err
 	}
-	topic, err := findTopic(r.Context(), s.node, name)
+	topic, err := s.node.FindTopic(r.Context(), name)
 	if err != nil {
 		return plainRequest{}, err
 	}

@@ -64,7 +64,11 @@ func (s *produceService) request(r *tidemarkv1.ProduceRequest) (ProduceRequest, 
 	if err := checkTopicName(r.GetTopic()); err != nil {
 		return ProduceRequest{}, err
 	}
-	out := ProduceRequest{Topic: r.GetTopic(), Partition: r.GetPartition(), Batch: record.Batch(r.GetBatch())}
+	id, err := parseTopicID(r.GetTopicId())
+	if err != nil {
+		return ProduceRequest{}, err
+	}
+	out := ProduceRequest{Topic: r.GetTopic(), TopicID: id, Partition: r.GetPartition(), Batch: record.Batch(r.GetBatch())}
 	switch r.GetAcks() {
 	case tidemarkv1.Acks_ACKS_UNSPECIFIED, tidemarkv1.Acks_ACKS_ALL:
 		out.Acks = AcksAll

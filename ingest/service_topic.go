@@ -17,6 +17,8 @@ type topicNode interface {
 	CreateTopic(ctx context.Context, name string, partitions int32, config map[string]string, ifNotExists bool) (meta.Topic, bool, error)
 	Topic(ctx context.Context, name string) (meta.Topic, []PartitionState, error)
 	Ends(ctx context.Context, name string) (meta.Topic, []PartitionState, error)
+	// FindTopic is Topic for whoever does not care where the partitions stand: no leader is asked.
+	FindTopic(ctx context.Context, name string) (meta.Topic, error)
 	Topics(ctx context.Context) ([]meta.Topic, error)
 	UpdateTopic(ctx context.Context, name string, config map[string]string) (meta.Topic, error)
 	AddPartitions(ctx context.Context, name string, total int32) (meta.Topic, error)
@@ -63,22 +65,6 @@ func (s *topicService) GetTopic(ctx context.Context, r *tidemarkv1.GetTopicReque
 		out.Partitions = append(out.Partitions, stateMessage(p))
 	}
 	return out, nil
-}
-
-// topicFinder is a node that finds a topic without asking its leaders.
-type topicFinder interface {
-	FindTopic(ctx context.Context, name string) (meta.Topic, error)
-}
-
-// findTopic finds a topic for somebody who does not care where its partitions stand.
-func findTopic(ctx context.Context, node interface {
-	Topic(ctx context.Context, name string) (meta.Topic, []PartitionState, error)
-}, name string) (meta.Topic, error) {
-	if finder, ok := node.(topicFinder); ok {
-		return finder.FindTopic(ctx, name)
-	}
-	topic, _, err := node.Topic(ctx, name)
-	return topic, err
 }
 
 func (s *topicService) topic(ctx context.Context, name string) (meta.Topic, []PartitionState, error) {
@@ -229,7 +215,7 @@ func sameTopic(t meta.Topic, wanted string) error {
 	if wanted == "" || wanted == t.ID.String() {
 		return nil
 	}
-	return Errorf(ReasonUnknownTopic, "topic %q with the id %.64q is not there any more: another of the same name is", t.Name, wanted)
+	return anotherTopic(t.Name, wanted)
 }
 
 // selectPartitions gives the states of the partitions asked for, by number; all when none is named.

@@ -20,7 +20,7 @@ const (
 	maxSmallMessage   = 1 << 20
 )
 
-// ServiceNode is what the services need of a node. *Node is one.
+// ServiceNode is what the services need of a node. *Router is one.
 type ServiceNode interface {
 	topicNode
 	produceNode
@@ -30,7 +30,7 @@ type ServiceNode interface {
 // ServicesConfig says what the services serve and with what.
 type ServicesConfig struct {
 	Node ServiceNode
-	// Cluster serves ClusterService, and is what Node is in a cluster of several nodes; nil for a node that is alone.
+	// Cluster serves ClusterService, and is what Node is in a process; nil serves none.
 	Cluster   *Router
 	Clock     clock.Clock
 	Logger    *slog.Logger
@@ -78,6 +78,7 @@ func NewServices(cfg ServicesConfig) (*Services, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Services{mux: http.NewServeMux(), closing: make(chan struct{}), stop: cancel}
 	in := newIntake(receivingBytes)
+	room := newSendRoom(sendBytes, cfg.Clock)
 	patience := newPatience(cfg.Node, cfg.Clock, s.closing)
 	mounts := []Mount{
 		{tidemarkv1connect.TopicServiceName, maxSmallMessage, func(_ <-chan struct{}, o ...connect.HandlerOption) (string, http.Handler) {
@@ -89,14 +90,16 @@ func NewServices(cfg ServicesConfig) (*Services, error) {
 		}},
 		{tidemarkv1connect.ConsumeServiceName, maxSmallMessage, func(closing <-chan struct{}, o ...connect.HandlerOption) (string, http.Handler) {
 			consume := &consumeService{node: cfg.Node, clock: cfg.Clock, telemetry: cfg.Telemetry, closing: closing}
-			return tidemarkv1connect.NewConsumeServiceHandler(consume, o...)
+			path, handler := tidemarkv1connect.NewConsumeServiceHandler(consume, o...)
+			return path, withStreamControl(handler)
 		}},
 	}
 	if cfg.Cluster != nil {
 		watches := newMetadataWatches(cfg.Clock)
 		s.done.Go(func() { watches.run(ctx, cfg.Cluster) })
 		mounts = append(mounts, Mount{tidemarkv1connect.ClusterServiceName, maxSmallMessage, func(closing <-chan struct{}, o ...connect.HandlerOption) (string, http.Handler) {
-			return tidemarkv1connect.NewClusterServiceHandler(&clusterService{router: cfg.Cluster, watches: watches, closing: closing}, o...)
+			path, handler := tidemarkv1connect.NewClusterServiceHandler(&clusterService{router: cfg.Cluster, watches: watches, clock: cfg.Clock, closing: closing}, o...)
+			return path, withStreamControl(handler)
 		}})
 	}
 	for _, m := range append(mounts, cfg.More...) {
@@ -107,7 +110,7 @@ func NewServices(cfg ServicesConfig) (*Services, error) {
 			connect.WithRecover(recoverHandler(cfg.Logger, cfg.Telemetry)),
 			connect.WithInterceptors(cfg.Interceptors...),
 		)
-		s.mux.Handle(path, in.guard(int64(m.MaxMessage), withForwarded(handler)))
+		s.mux.Handle(path, in.guard(int64(m.MaxMessage), withForwarded(withSendRoom(room, handler))))
 		s.names = append(s.names, m.Name)
 	}
 	plain := &plainService{node: cfg.Node, patience: patience, clock: cfg.Clock, telemetry: cfg.Telemetry}

@@ -174,7 +174,9 @@ func (h here) find(ctx context.Context, name string, partitions int32) (meta.Top
 	if t, ok := h.index.Topic(name); ok && t.Partitions >= partitions {
 		return t, nil
 	}
-	revision, err := h.home.metadata().Revision(ctx)
+	ctx, cancel := context.WithTimeout(ctx, lookPatience)
+	defer cancel()
+	revision, err := h.looks.read(ctx, h.home.metadata().Revision)
 	if err != nil {
 		return meta.Topic{}, metaError("look for topic "+name, err)
 	}
@@ -187,6 +189,46 @@ func (h here) find(ctx context.Context, name string, partitions int32) (meta.Top
 	return meta.Topic{}, unknownTopic(name)
 }
 
+// named is find for callers that may know the topic's id.
+func (h here) named(ctx context.Context, name string, id meta.TopicID, partitions int32) (meta.Topic, error) {
+	topic, err := h.find(ctx, name, partitions)
+	if err == nil && id != (meta.TopicID{}) && topic.ID != id {
+		return meta.Topic{}, anotherTopic(name, id.String())
+	}
+	return topic, err
+}
+
+// topicNamed finds a topic in an index as it is. With an id, which is not the zero one, it must be the topic of that: the offsets of one that was
+// deleted say nothing about another of the same name.
+func topicNamed(index interface {
+	Topic(name string) (meta.Topic, bool)
+}, name string, id meta.TopicID) (meta.Topic, *Error) {
+	topic, ok := index.Topic(name)
+	switch {
+	case !ok:
+		return meta.Topic{}, unknownTopic(name)
+	case id != (meta.TopicID{}) && topic.ID != id:
+		return meta.Topic{}, anotherTopic(name, id.String())
+	}
+	return topic, nil
+}
+
+func anotherTopic(name, id string) *Error {
+	return Errorf(ReasonUnknownTopic, "topic %q with the id %.64q is not there any more: another of the same name is", name, id)
+}
+
+// parseTopicID reads the id of a topic that a request may name; "" is the zero one.
+func parseTopicID(id string) (meta.TopicID, error) {
+	if id == "" {
+		return meta.TopicID{}, nil
+	}
+	parsed, err := meta.ParseTopicID(id)
+	if err != nil {
+		return meta.TopicID{}, Errorf(ReasonInvalidRequest, "topic_id: %w", err)
+	}
+	return parsed, nil
+}
+
 // follow waits until the index is at a revision.
 func (h here) follow(ctx context.Context, revision meta.Revision) error {
 	if err := h.index.WaitFor(ctx, revision); err != nil {
@@ -195,31 +237,42 @@ func (h here) follow(ctx context.Context, revision meta.Revision) error {
 	return nil
 }
 
-// metaError turns what package meta says into the reason that a caller acts on.
+// metaError turns what package meta says into the reason that a caller acts on; what is put before it where it does not say so itself.
 func metaError(what string, err error) *Error {
-	var known *Error
-	switch {
-	case errors.As(err, &known):
+	if known, ok := errors.AsType[*Error](err); ok {
 		return known
+	}
+	e := Errorf(metaReason(err), "%s: %w", what, err)
+	if strings.HasPrefix(err.Error(), what+": ") {
+		e = Errorf(e.Reason, "%w", err)
+	}
+	if e.Reason == ReasonUnavailable {
+		e = e.WithRetryAfter(time.Second)
+	}
+	return e
+}
+
+func metaReason(err error) Reason {
+	switch {
 	case errors.Is(err, meta.ErrUnknownTopic):
-		return Errorf(ReasonUnknownTopic, "%s: %w", what, err)
+		return ReasonUnknownTopic
 	case errors.Is(err, meta.ErrTopicExists):
-		return Errorf(ReasonTopicExists, "%s: %w", what, err)
+		return ReasonTopicExists
 	case errors.Is(err, meta.ErrInvalidConfig):
-		return Errorf(ReasonInvalidConfig, "%s: %w", what, err)
+		return ReasonInvalidConfig
 	case errors.Is(err, meta.ErrInvalidTopic):
-		return Errorf(ReasonInvalidTopic, "%s: %w", what, err)
+		return ReasonInvalidTopic
 	case errors.Is(err, meta.ErrUnknownNode):
-		return Errorf(ReasonUnknownNode, "%s: %w", what, err)
+		return ReasonUnknownNode
 	case errors.Is(err, meta.ErrLastNode):
-		return Errorf(ReasonLastNode, "%s: %w", what, err)
+		return ReasonLastNode
 	case errors.Is(err, meta.ErrNodeAlive):
-		return Errorf(ReasonNodeAlive, "%s: %w", what, err)
+		return ReasonNodeAlive
 	case errors.Is(err, context.DeadlineExceeded):
-		return Errorf(ReasonTimeout, "%s: %w", what, err)
+		return ReasonTimeout
 	case errors.Is(err, context.Canceled):
-		return Errorf(ReasonCanceled, "%s: %w", what, err)
+		return ReasonCanceled
 	default:
-		return Errorf(ReasonUnavailable, "%s: %w", what, err).WithRetryAfter(time.Second)
+		return ReasonUnavailable
 	}
 }

@@ -109,7 +109,7 @@ type ClusterInfo struct {
 	Generation int64
 }
 
-// Cluster reads the cluster's identity; a *ForeignClusterError when there is none.
+// Cluster reads the cluster's identity. It makes none where there is none, which is an error.
 func (c *Client) Cluster(ctx context.Context) (ClusterInfo, error) {
 	key := c.keys.Cluster()
 	kv, _, err := c.kv.Get(ctx, key)
@@ -117,7 +117,7 @@ func (c *Client) Cluster(ctx context.Context) (ClusterInfo, error) {
 	case err != nil:
 		return ClusterInfo{}, fmt.Errorf("read the cluster's id: %w", err)
 	case kv == nil:
-		return ClusterInfo{}, &ForeignClusterError{}
+		return ClusterInfo{}, errors.New("read the cluster's id: etcd holds no cluster of this name")
 	}
 	var v clusterValue
 	if err := decodeJSON(key, kv.Value, &v); err != nil {

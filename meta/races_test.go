@@ -404,6 +404,11 @@ func third[T, U any](_ T, _ U, err error) error { return err }
 // TestForeignCluster: a data directory of another cluster is refused, and names both.
 func TestForeignCluster(t *testing.T) {
 	c := newClient(t, newStore())
+	for range 2 { // a read makes nothing
+		if read, err := c.Cluster(t.Context()); err == nil {
+			t.Errorf("read what is not there: %+v", read)
+		}
+	}
 	info, err := c.EnsureCluster(t.Context(), "")
 	if err != nil || info.Generation != 1 {
 		t.Fatal(info, err)

@@ -70,7 +70,8 @@
 //
 // Only the generation and the number of members are stored. Until the first rebalance of a new coordinator completes, a member
 // of the one before is told REBALANCE_IN_PROGRESS, joins under the id that it has, and claims what it owns: a cooperative member
-// goes on reading. Whoever comes later is unknown and joins as a new member.
+// goes on reading. Whoever comes later is unknown and joins as a new member. For ReturnDelay, or until they have left, such members count
+// though nobody has come back: the group can be neither deleted nor changed from outside.
 //
 // # Guarantees
 //

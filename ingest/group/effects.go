@@ -82,6 +82,9 @@ type Snapshot struct {
 type Restored struct {
 	// Generation: the next one is higher.
 	Generation int32
-	// Members is the Snapshot's. The first rebalance waits for as many, up to Limits.TakeoverDelay.
+	// Members is the Snapshot's. The first rebalance waits for as many, up to Limits.TakeoverDelay, and the group does not count as empty
+	// before Limits.ReturnDelay after At.
 	Members int
+	// At is when the group was taken over.
+	At time.Time
 }

@@ -2,6 +2,7 @@ package group
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"time"
 )
@@ -66,6 +67,10 @@ type Group struct {
 	gatherUntil, expectUntil, completeUntil time.Time
 	// expected is how many members the coordinator before had; 0 once this one has completed a rebalance.
 	expected int
+	// leftBefore are the members of the coordinator before that have left this one, so that each counts once.
+	leftBefore map[string]struct{}
+	// returnUntil is how long members of the coordinator before count as members.
+	returnUntil time.Time
 	// syncUntil is when members that have not synced are removed; zero: all have.
 	syncUntil time.Time
 
@@ -92,7 +97,8 @@ func New(name string, restored Restored, limits Limits) *Group {
 		name: name, limits: limits.withDefaults(),
 		members: make(map[string]*member), statics: make(map[string]*member), pending: make(map[string]time.Time),
 		waiting: make(map[Token]*member), knowing: make(map[string]int), topics: make(map[string]*topic), holders: make(map[TopicPartition]*member),
-		generation: generation, told: generation, expected: restored.Members,
+		generation: generation, told: generation, expected: max(restored.Members, 0),
+		leftBefore: make(map[string]struct{}), returnUntil: restored.At.Add(limits.withDefaults().ReturnDelay),
 	}
 }
 
@@ -131,6 +137,26 @@ func (g *Group) Step(now time.Time, event Event) Effects {
 
 // State is where the group is.
 func (g *Group) State() State { return g.state }
+
+// Size is how many members there are, without those of the coordinator before.
+func (g *Group) Size() int { return len(g.members) }
+
+// ProtocolType is that of the members; empty for subscribed members, and without any.
+func (g *Group) ProtocolType() string { return g.protocolType }
+
+// CheckEmpty says whether somebody outside may change the group: it has no members, and none of the coordinator before that may come back.
+func (g *Group) CheckEmpty(now time.Time) error {
+	switch {
+	case g.state == Dead:
+		return ErrNotCoordinator
+	case g.state != Empty:
+		return fmt.Errorf("%w: it is %s", ErrNonEmptyGroup, g.state)
+	case g.takenOver() && now.Before(g.returnUntil):
+		return fmt.Errorf("%w: its coordinator has changed, and its %d members may come back until %v have passed", ErrNonEmptyGroup,
+			g.expected, g.returnUntil.Sub(now).Round(time.Second))
+	}
+	return nil
+}
 
 // Generation is the last one that members could hear of.
 func (g *Group) Generation() int32 { return g.told }
@@ -284,17 +310,14 @@ func (g *Group) empty() {
 
 // remove deletes the group if it is empty.
 func (g *Group) remove() error {
-	switch {
-	case g.state == Dead:
-		return ErrNotCoordinator
-	case g.state != Empty:
-		return ErrNonEmptyGroup
-	case g.storing:
-		return ErrCoordinatorNotAvailable // or what is on its way would be stored after the group is gone
-	default:
-		g.die()
-		return nil
+	if err := g.CheckEmpty(g.now); err != nil {
+		return err
 	}
+	if g.storing {
+		return ErrCoordinatorNotAvailable // or what is on its way would be stored after the group is gone
+	}
+	g.die()
+	return nil
 }
 
 // die sends everyone away for good.

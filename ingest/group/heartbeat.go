@@ -73,14 +73,14 @@ func (g *Group) heartbeat(e Heartbeat) error {
 }
 
 // CheckCommit says whether a commit of offsets may go on, and takes it as a sign of life. With no member and a negative
-// generation it is of a simple consumer, which may commit only while the group is empty. Members may commit what they had
+// generation it is of a simple consumer, which may commit only while CheckEmpty says so. Members may commit what they had
 // read while the others join, but not while a new generation is being stored: then they try again with their next one.
 func (g *Group) CheckCommit(now time.Time, memberID, instanceID string, generation int32) error {
 	if now.After(g.now) {
 		g.now = now
 	}
 	if g.state == Empty && memberID == "" && instanceID == "" && generation < 0 {
-		return nil
+		return g.CheckEmpty(g.now)
 	}
 	m, err := g.findIn(memberID, instanceID, generation)
 	if err != nil {
@@ -117,7 +117,7 @@ func (g *Group) leave(e Leave) {
 		}
 		m, err := g.find(leaving.MemberID, leaving.InstanceID)
 		if errors.Is(err, ErrRebalanceInProgress) {
-			g.expected-- // one of the coordinator before: nobody waits for it any more
+			g.leftOld(leaving.MemberID)
 			continue
 		}
 		if err != nil {
@@ -133,4 +133,16 @@ func (g *Group) leave(e Leave) {
 	} else {
 		g.completeIfDue() // it may have waited for one that was not a member yet
 	}
+}
+
+// leftOld takes one of the coordinator before out: nobody waits for it any more. One that says so twice counts once.
+func (g *Group) leftOld(id string) {
+	if _, twice := g.leftBefore[id]; twice || len(id) > maxIDBytes {
+		return
+	}
+	if g.expected--; g.expected == 0 {
+		clear(g.leftBefore)
+		return
+	}
+	g.leftBefore[id] = struct{}{}
 }

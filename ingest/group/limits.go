@@ -14,6 +14,9 @@ type Limits struct {
 	InitialDelay time.Duration
 	// TakeoverDelay is how long the first rebalance after a takeover waits for as many members as the group had: 3 s.
 	TakeoverDelay time.Duration
+	// ReturnDelay is how long after a takeover a group that had members counts as one with members, though none has come back: 45 s, which is
+	// the usual session timeout. Until then nobody can change or delete it from outside.
+	ReturnDelay time.Duration
 	// MaxMembers caps members, and ids given to members that have not come yet: 1,000.
 	MaxMembers int
 	// MaxMemberBytes caps protocols and topics of a member, and its assignment when the leader sends it: 256 KiB.
@@ -37,6 +40,7 @@ func (l Limits) withDefaults() Limits {
 	positive(&l.MinSessionTimeout, time.Second)
 	positive(&l.MaxSessionTimeout, 30*time.Minute)
 	positive(&l.MaxRebalanceTimeout, time.Hour)
+	positive(&l.ReturnDelay, 45*time.Second)
 	positive(&l.MaxMembers, 1000)
 	positive(&l.MaxMemberBytes, 256<<10)
 	positive(&l.MaxGroupBytes, 4<<20)

@@ -86,6 +86,7 @@ func (g *Group) complete() {
 	}
 	members := g.inOrder()
 	g.expected = 0
+	clear(g.leftBefore)
 	if leader, ok := g.members[g.leader]; !ok || !leader.joining.open {
 		g.leader = members[slices.IndexFunc(members, func(m *member) bool { return m.joining.open })].id
 	}

@@ -29,8 +29,11 @@ func (c *checker) walkAcked(l *partitionLog, s *sent, j, slot int) {
 		return
 	}
 	if place := int(c.places[int(s.first)+j]) - 1; place >= 0 {
+		_, other := c.whereIs(place)
+		if l.lost(o) && l.lost(other) && c.state.have[place] == 0 {
+			place = slot // read where it was given up, acknowledged where it was given up again
+		}
 		if !here && place != slot && !(s.mayRepeat && l.excused(o)) {
-			_, other := c.whereIs(place)
 			c.foundAtf(Duplicate, s.partition, o, "value %d was acknowledged here and is at offset %d: %s", v, other, c.sentText(s))
 		}
 		if c.state.have[place] != 0 || s.mayRepeat && l.excused(o) {

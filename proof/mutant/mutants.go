@@ -11,7 +11,7 @@ const (
 	A1
 	// A2: as A1, and a commit whose answer is missing is decided by whether the key of its record is there.
 	A2
-	// A3: a commit whose answer is missing is taken for failed when its record is not there, and its offsets are given again.
+	// A3: a commit whose answer is missing is taken for failed, and its offsets are given again.
 	A3
 	// A3b: a commit in doubt is forgotten when etcd shows the guards as they were.
 	A3b
@@ -47,7 +47,7 @@ const (
 	B8
 	// B9: what recovery finds in the log on disk is served before it is durable.
 	B9
-	// C1: a reader takes what stands for folded records first, and the records later.
+	// C1: a reader takes what a fold has put at another revision than what it took away.
 	C1
 	// C2: a new leader reads the log at two revisions.
 	C2
@@ -63,9 +63,9 @@ const (
 	K1
 	// K2: an object's name does not say who wrote it, so that a leader of the past writes over its successor's.
 	K2
-	// K3: a write is acknowledged when the object is stored, before etcd has decided.
+	// K3: an upload that failed counts as made: its batches are dropped, and whoever waits for them is answered.
 	K3
-	// K4: readers are given what is stored but not committed.
+	// K4: a leader of the past says that an offset of its successor is out of range.
 	K4
 
 	// Count is one above the last.

@@ -6,7 +6,7 @@ stored
   a: is a1 in generation 1, has t:0
   Stable
 delete
-  : NON_EMPTY_GROUP
+  : NON_EMPTY_GROUP (it is Stable)
 join b topics=t
   PreparingRebalance
 join a

@@ -30,7 +30,9 @@ type FetchRequest struct {
 	// 0 means 1.
 	MinBytes int32 `protobuf:"varint,4,opt,name=min_bytes,json=minBytes,proto3" json:"min_bytes,omitempty"`
 	// Up to 60,000; 0 answers at once.
-	MaxWaitMs     int32 `protobuf:"varint,5,opt,name=max_wait_ms,json=maxWaitMs,proto3" json:"max_wait_ms,omitempty"`
+	MaxWaitMs int32 `protobuf:"varint,5,opt,name=max_wait_ms,json=maxWaitMs,proto3" json:"max_wait_ms,omitempty"`
+	// When set, the topic must have this id: one that was deleted and made again is NOT_FOUND, not another log under the old name.
+	TopicId       string `protobuf:"bytes,6,opt,name=topic_id,json=topicId,proto3" json:"topic_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -98,6 +100,13 @@ func (x *FetchRequest) GetMaxWaitMs() int32 {
 		return x.MaxWaitMs
 	}
 	return 0
+}
+
+func (x *FetchRequest) GetTopicId() string {
+	if x != nil {
+		return x.TopicId
+	}
+	return ""
 }
 
 type FetchPartition struct {
@@ -666,7 +675,7 @@ var File_tidemark_v1_consume_proto protoreflect.FileDescriptor
 
 const file_tidemark_v1_consume_proto_rawDesc = "" +
 	"\n" +
-	"\x19tidemark/v1/consume.proto\x12\vtidemark.v1\"\xbb\x01\n" +
+	"\x19tidemark/v1/consume.proto\x12\vtidemark.v1\"\xd6\x01\n" +
 	"\fFetchRequest\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12;\n" +
 	"\n" +
@@ -674,7 +683,8 @@ const file_tidemark_v1_consume_proto_rawDesc = "" +
 	"partitions\x12\x1b\n" +
 	"\tmax_bytes\x18\x03 \x01(\x05R\bmaxBytes\x12\x1b\n" +
 	"\tmin_bytes\x18\x04 \x01(\x05R\bminBytes\x12\x1e\n" +
-	"\vmax_wait_ms\x18\x05 \x01(\x05R\tmaxWaitMs\"F\n" +
+	"\vmax_wait_ms\x18\x05 \x01(\x05R\tmaxWaitMs\x12\x19\n" +
+	"\btopic_id\x18\x06 \x01(\tR\atopicId\"F\n" +
 	"\x0eFetchPartition\x12\x1c\n" +
 	"\tpartition\x18\x01 \x01(\x05R\tpartition\x12\x16\n" +
 	"\x06offset\x18\x02 \x01(\x03R\x06offset\"N\n" +

@@ -635,7 +635,10 @@ type OffsetCommit struct {
 	// Of the last record read, -1 when not known.
 	LeaderEpoch int32 `protobuf:"varint,4,opt,name=leader_epoch,json=leaderEpoch,proto3" json:"leader_epoch,omitempty"`
 	// At most 4,096 bytes.
-	Metadata      string `protobuf:"bytes,5,opt,name=metadata,proto3" json:"metadata,omitempty"`
+	Metadata string `protobuf:"bytes,5,opt,name=metadata,proto3" json:"metadata,omitempty"`
+	// The id of the topic that was read, as in AssignedPartition. When the name is another topic's by now, the offset is about other
+	// records, and is refused with UNKNOWN_TOPIC. Empty: that of the topic which has the name.
+	TopicId       string `protobuf:"bytes,6,opt,name=topic_id,json=topicId,proto3" json:"topic_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -701,6 +704,13 @@ func (x *OffsetCommit) GetLeaderEpoch() int32 {
 func (x *OffsetCommit) GetMetadata() string {
 	if x != nil {
 		return x.Metadata
+	}
+	return ""
+}
+
+func (x *OffsetCommit) GetTopicId() string {
+	if x != nil {
+		return x.TopicId
 	}
 	return ""
 }
@@ -1171,9 +1181,10 @@ func (x *GroupOpen) GetFromEnd() bool {
 }
 
 type GroupCommit struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Correlation   uint64                 `protobuf:"varint,1,opt,name=correlation,proto3" json:"correlation,omitempty"`
-	Offsets       []*OffsetCommit        `protobuf:"bytes,2,rep,name=offsets,proto3" json:"offsets,omitempty"`
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Correlation uint64                 `protobuf:"varint,1,opt,name=correlation,proto3" json:"correlation,omitempty"`
+	// Of partitions of this member; others are refused with ILLEGAL_GENERATION. Without a topic_id they are of the topic that was assigned.
+	Offsets       []*OffsetCommit `protobuf:"bytes,2,rep,name=offsets,proto3" json:"offsets,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1417,9 +1428,11 @@ func (*GroupConsumeResponse_Committed) isGroupConsumeResponse_Event() {}
 func (*GroupConsumeResponse_Revoke) isGroupConsumeResponse_Event() {}
 
 type GroupAssign struct {
-	state      protoimpl.MessageState `protogen:"open.v1"`
-	MemberId   string                 `protobuf:"bytes,1,opt,name=member_id,json=memberId,proto3" json:"member_id,omitempty"`
-	Generation int32                  `protobuf:"varint,2,opt,name=generation,proto3" json:"generation,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Another one than before: the group has gone on without the member, and everything that it had is lost. What is assigned is new, also
+	// where it was the member's before, and nothing else can be committed any more.
+	MemberId   string `protobuf:"bytes,1,opt,name=member_id,json=memberId,proto3" json:"member_id,omitempty"`
+	Generation int32  `protobuf:"varint,2,opt,name=generation,proto3" json:"generation,omitempty"`
 	// All partitions of the member from now on.
 	Assigned      []*AssignedPartition `protobuf:"bytes,3,rep,name=assigned,proto3" json:"assigned,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -1716,7 +1729,7 @@ func (x *ListGroupsResponse) GetGroups() []*GroupListing {
 type GroupListing struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Group string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
-	// Empty, PreparingRebalance, CompletingRebalance, Stable, or empty when its coordinator could not be asked.
+	// Empty, PreparingRebalance, CompletingRebalance, Stable, or empty when its coordinator could not be asked or does not know yet.
 	State       string `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`
 	Coordinator string `protobuf:"bytes,3,opt,name=coordinator,proto3" json:"coordinator,omitempty"`
 	Members     int32  `protobuf:"varint,4,opt,name=members,proto3" json:"members,omitempty"`
@@ -2482,13 +2495,14 @@ const file_tidemark_v1_group_proto_rawDesc = "" +
 	"\x12LeaveGroupResponse\"|\n" +
 	"\x14CommitOffsetsRequest\x12/\n" +
 	"\x06member\x18\x01 \x01(\v2\x17.tidemark.v1.MembershipR\x06member\x123\n" +
-	"\aoffsets\x18\x02 \x03(\v2\x19.tidemark.v1.OffsetCommitR\aoffsets\"\x99\x01\n" +
+	"\aoffsets\x18\x02 \x03(\v2\x19.tidemark.v1.OffsetCommitR\aoffsets\"\xb4\x01\n" +
 	"\fOffsetCommit\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x1c\n" +
 	"\tpartition\x18\x02 \x01(\x05R\tpartition\x12\x16\n" +
 	"\x06offset\x18\x03 \x01(\x03R\x06offset\x12!\n" +
 	"\fleader_epoch\x18\x04 \x01(\x05R\vleaderEpoch\x12\x1a\n" +
-	"\bmetadata\x18\x05 \x01(\tR\bmetadata\"I\n" +
+	"\bmetadata\x18\x05 \x01(\tR\bmetadata\x12\x19\n" +
+	"\btopic_id\x18\x06 \x01(\tR\atopicId\"I\n" +
 	"\x15CommitOffsetsResponse\x120\n" +
 	"\x06errors\x18\x01 \x03(\v2\x18.tidemark.v1.CommitErrorR\x06errors\"s\n" +
 	"\vCommitError\x12\x14\n" +

@@ -28,8 +28,10 @@ type ProduceRequest struct {
 	// Exactly one Kafka RecordBatch v2. Either batch or records is set.
 	Batch []byte `protobuf:"bytes,3,opt,name=batch,proto3" json:"batch,omitempty"`
 	// Records that the server makes a batch of: uncompressed, and without a producer id.
-	Records       []*Record `protobuf:"bytes,4,rep,name=records,proto3" json:"records,omitempty"`
-	Acks          Acks      `protobuf:"varint,5,opt,name=acks,proto3,enum=tidemark.v1.Acks" json:"acks,omitempty"`
+	Records []*Record `protobuf:"bytes,4,rep,name=records,proto3" json:"records,omitempty"`
+	Acks    Acks      `protobuf:"varint,5,opt,name=acks,proto3,enum=tidemark.v1.Acks" json:"acks,omitempty"`
+	// When set, the topic must have this id: one that was deleted and made again is NOT_FOUND, and nothing is written to it.
+	TopicId       string `protobuf:"bytes,6,opt,name=topic_id,json=topicId,proto3" json:"topic_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -97,6 +99,13 @@ func (x *ProduceRequest) GetAcks() Acks {
 		return x.Acks
 	}
 	return Acks_ACKS_UNSPECIFIED
+}
+
+func (x *ProduceRequest) GetTopicId() string {
+	if x != nil {
+		return x.TopicId
+	}
+	return ""
 }
 
 type ProduceResponse struct {
@@ -511,13 +520,14 @@ var File_tidemark_v1_produce_proto protoreflect.FileDescriptor
 
 const file_tidemark_v1_produce_proto_rawDesc = "" +
 	"\n" +
-	"\x19tidemark/v1/produce.proto\x12\vtidemark.v1\x1a\x18tidemark/v1/common.proto\"\xb0\x01\n" +
+	"\x19tidemark/v1/produce.proto\x12\vtidemark.v1\x1a\x18tidemark/v1/common.proto\"\xcb\x01\n" +
 	"\x0eProduceRequest\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x1c\n" +
 	"\tpartition\x18\x02 \x01(\x05R\tpartition\x12\x14\n" +
 	"\x05batch\x18\x03 \x01(\fR\x05batch\x12-\n" +
 	"\arecords\x18\x04 \x03(\v2\x13.tidemark.v1.RecordR\arecords\x12%\n" +
-	"\x04acks\x18\x05 \x01(\x0e2\x11.tidemark.v1.AcksR\x04acks\"\x81\x02\n" +
+	"\x04acks\x18\x05 \x01(\x0e2\x11.tidemark.v1.AcksR\x04acks\x12\x19\n" +
+	"\btopic_id\x18\x06 \x01(\tR\atopicId\"\x81\x02\n" +
 	"\x0fProduceResponse\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x1c\n" +
 	"\tpartition\x18\x02 \x01(\x05R\tpartition\x12\x1f\n" +

@@ -60,7 +60,8 @@ const (
 // GroupServiceClient is a client for the tidemark.v1.GroupService service.
 type GroupServiceClient interface {
 	// Join makes the caller a member, or tells that it wants to go on after a rebalance. It waits until every member has joined, at
-	// most for rebalance_timeout_ms, and answers with the partitions that are the caller's.
+	// most for the longest rebalance_timeout_ms of the group, and until the outcome is durable; it answers with the partitions that are
+	// the caller's. Heartbeats may go on meanwhile: their answers tell that the coordinator is there.
 	Join(context.Context, *v1.JoinGroupRequest) (*v1.JoinGroupResponse, error)
 	// Heartbeat keeps a member alive and tells it when to join again.
 	Heartbeat(context.Context, *v1.HeartbeatRequest) (*v1.HeartbeatResponse, error)
@@ -75,7 +76,8 @@ type GroupServiceClient interface {
 	ListGroups(context.Context, *v1.ListGroupsRequest) (*v1.ListGroupsResponse, error)
 	// DescribeGroup tells the members, what they have, and how far they are behind.
 	DescribeGroup(context.Context, *v1.DescribeGroupRequest) (*v1.DescribeGroupResponse, error)
-	// SeekGroup sets committed offsets of a group without members.
+	// SeekGroup sets committed offsets of a group without members. After the coordinator has changed, those that the group had may come back:
+	// for 45 s such a group counts as one with members, here and for DeleteGroup.
 	SeekGroup(context.Context, *v1.SeekGroupRequest) (*v1.SeekGroupResponse, error)
 	// DeleteGroup forgets a group without members, with its offsets.
 	DeleteGroup(context.Context, *v1.DeleteGroupRequest) (*v1.DeleteGroupResponse, error)
@@ -261,7 +263,8 @@ func (c *groupServiceClient) DeleteGroup(ctx context.Context, req *v1.DeleteGrou
 // GroupServiceHandler is an implementation of the tidemark.v1.GroupService service.
 type GroupServiceHandler interface {
 	// Join makes the caller a member, or tells that it wants to go on after a rebalance. It waits until every member has joined, at
-	// most for rebalance_timeout_ms, and answers with the partitions that are the caller's.
+	// most for the longest rebalance_timeout_ms of the group, and until the outcome is durable; it answers with the partitions that are
+	// the caller's. Heartbeats may go on meanwhile: their answers tell that the coordinator is there.
 	Join(context.Context, *v1.JoinGroupRequest) (*v1.JoinGroupResponse, error)
 	// Heartbeat keeps a member alive and tells it when to join again.
 	Heartbeat(context.Context, *v1.HeartbeatRequest) (*v1.HeartbeatResponse, error)
@@ -276,7 +279,8 @@ type GroupServiceHandler interface {
 	ListGroups(context.Context, *v1.ListGroupsRequest) (*v1.ListGroupsResponse, error)
 	// DescribeGroup tells the members, what they have, and how far they are behind.
 	DescribeGroup(context.Context, *v1.DescribeGroupRequest) (*v1.DescribeGroupResponse, error)
-	// SeekGroup sets committed offsets of a group without members.
+	// SeekGroup sets committed offsets of a group without members. After the coordinator has changed, those that the group had may come back:
+	// for 45 s such a group counts as one with members, here and for DeleteGroup.
 	SeekGroup(context.Context, *v1.SeekGroupRequest) (*v1.SeekGroupResponse, error)
 	// DeleteGroup forgets a group without members, with its offsets.
 	DeleteGroup(context.Context, *v1.DeleteGroupRequest) (*v1.DeleteGroupResponse, error)
