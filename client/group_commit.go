@@ -163,8 +163,8 @@ func (g *GroupConsumer) commit(ctx context.Context, want map[logKey]offsetAt) er
 }
 
 // commitRequest is about what of want is not committed yet. Partitions that are not this member's go to failed. mu is held.
-func (g *GroupConsumer) commitRequest(want map[logKey]offsetAt, failed map[logKey]*Error) *tidemarkv1.CommitOffsetsRequest {
-	req := &tidemarkv1.CommitOffsetsRequest{Member: g.membership()}
+func (g *GroupConsumer) commitRequest(want map[logKey]offsetAt, failed map[logKey]*Error) *tidemarkv1.CommitRequest {
+	req := &tidemarkv1.CommitRequest{Member: g.membership()}
 	for key, at := range want {
 		h := g.held[key]
 		switch {
@@ -189,7 +189,7 @@ func (g *GroupConsumer) commitRequest(want map[logKey]offsetAt, failed map[logKe
 }
 
 // committed notes an answer.
-func (g *GroupConsumer) committed(req *tidemarkv1.CommitOffsetsRequest, answer *tidemarkv1.CommitOffsetsResponse, failed map[logKey]*Error) {
+func (g *GroupConsumer) committed(req *tidemarkv1.CommitRequest, answer *tidemarkv1.CommitResponse, failed map[logKey]*Error) {
 	for _, e := range answer.GetErrors() {
 		key := logKey{e.GetTopic(), e.GetPartition()}
 		failed[key] = g.commitError(key, connect.CodeFailedPrecondition, e.GetReason(), e.GetMessage())

@@ -52,14 +52,14 @@ func (g *GroupConsumer) keep() {
 }
 
 // join is in the group when it returns true; false when the consumer ended.
-func (g *GroupConsumer) join() (*tidemarkv1.JoinGroupResponse, bool) {
+func (g *GroupConsumer) join() (*tidemarkv1.JoinResponse, bool) {
 	g.mu.Lock()
 	told := g.member.heard
 	g.mu.Unlock()
 	for try := 0; ; try++ {
 		g.mu.Lock()
 		member := g.member.id != ""
-		req := &tidemarkv1.JoinGroupRequest{
+		req := &tidemarkv1.JoinRequest{
 			Group: g.group, MemberId: g.member.id, InstanceId: g.cfg.InstanceID, ClientId: g.cfg.ClientID, Topics: g.topics, Strategy: g.cfg.Strategy,
 			Owned: topicPartitions(g.target), SessionTimeoutMs: int32(g.cfg.SessionTimeout.Milliseconds()), RebalanceTimeoutMs: int32(g.cfg.RebalanceTimeout.Milliseconds()),
 		}
@@ -96,7 +96,7 @@ func (g *GroupConsumer) join() (*tidemarkv1.JoinGroupResponse, bool) {
 
 // joinOnce makes one call. A member sends heartbeats while it waits for the others, and gives up waiting when one says that it is none any more,
 // or when nothing was heard for the session timeout.
-func (g *GroupConsumer) joinOnce(req *tidemarkv1.JoinGroupRequest, member bool) (*tidemarkv1.JoinGroupResponse, *Error) {
+func (g *GroupConsumer) joinOnce(req *tidemarkv1.JoinRequest, member bool) (*tidemarkv1.JoinResponse, *Error) {
 	to := g.c.any()
 	ctx, cancel := context.WithTimeout(g.ctx, g.cfg.RebalanceTimeout+callTimeout)
 	defer cancel()
@@ -202,7 +202,7 @@ func (g *GroupConsumer) end(e *Error) {
 }
 
 // adopt takes an assignment. less tells that something was taken away, of which the application still has wait.
-func (g *GroupConsumer) adopt(answer *tidemarkv1.JoinGroupResponse) (less bool, wait map[logKey]*holding) {
+func (g *GroupConsumer) adopt(answer *tidemarkv1.JoinResponse) (less bool, wait map[logKey]*holding) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	target := make(map[logKey]assignment, len(answer.GetAssigned()))
@@ -334,7 +334,7 @@ func (g *GroupConsumer) heartbeat(ctx context.Context) (rejoin bool, e *Error) {
 // leave gives the partitions to the others at once. A member with a name of its own comes back.
 func (g *GroupConsumer) leave(ctx context.Context) error {
 	g.mu.Lock()
-	req := &tidemarkv1.LeaveGroupRequest{Member: g.membership()}
+	req := &tidemarkv1.LeaveRequest{Member: g.membership()}
 	g.member.id = ""
 	g.mu.Unlock()
 	if req.GetMember().GetMemberId() == "" || g.cfg.InstanceID != "" {

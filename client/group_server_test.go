@@ -53,7 +53,7 @@ type fleetMember struct {
 	session      time.Duration
 	rebalance    time.Duration
 	deadline     time.Time
-	waiting      chan *tidemarkv1.JoinGroupResponse // of a join; nil when none waits
+	waiting      chan *tidemarkv1.JoinResponse // of a join; nil when none waits
 }
 
 // group is called with mu held.
@@ -193,8 +193,8 @@ func (g *fleetGroup) share() {
 	}
 }
 
-func (g *fleetGroup) answer(m *fleetMember) *tidemarkv1.JoinGroupResponse {
-	out := &tidemarkv1.JoinGroupResponse{MemberId: m.id, Generation: g.generation, Strategy: m.strategy, Members: int32(len(g.members))}
+func (g *fleetGroup) answer(m *fleetMember) *tidemarkv1.JoinResponse {
+	out := &tidemarkv1.JoinResponse{MemberId: m.id, Generation: g.generation, Strategy: m.strategy, Members: int32(len(g.members))}
 	for key, id := range g.owner {
 		if id != m.id {
 			continue
@@ -229,7 +229,7 @@ func (g *fleetGroup) known(r *tidemarkv1.Membership) (*fleetMember, error) {
 	return m, nil
 }
 
-func (n coordinator) Join(ctx context.Context, r *tidemarkv1.JoinGroupRequest) (*tidemarkv1.JoinGroupResponse, error) {
+func (n coordinator) Join(ctx context.Context, r *tidemarkv1.JoinRequest) (*tidemarkv1.JoinResponse, error) {
 	f := n.fleet
 	f.mu.Lock()
 	g := f.group(r.GetGroup())
@@ -277,7 +277,7 @@ func (n coordinator) Join(ctx context.Context, r *tidemarkv1.JoinGroupRequest) (
 			m.owned[fleetKey{t.GetTopic(), p}] = true
 		}
 	}
-	waiting := make(chan *tidemarkv1.JoinGroupResponse, 1)
+	waiting := make(chan *tidemarkv1.JoinResponse, 1)
 	m.waiting = waiting
 	g.prepare()
 	f.mu.Unlock()
@@ -306,7 +306,7 @@ func (n coordinator) Heartbeat(_ context.Context, r *tidemarkv1.HeartbeatRequest
 	return &tidemarkv1.HeartbeatResponse{Rejoin: g.preparing}, nil
 }
 
-func (n coordinator) Leave(_ context.Context, r *tidemarkv1.LeaveGroupRequest) (*tidemarkv1.LeaveGroupResponse, error) {
+func (n coordinator) Leave(_ context.Context, r *tidemarkv1.LeaveRequest) (*tidemarkv1.LeaveResponse, error) {
 	n.fleet.mu.Lock()
 	defer n.fleet.mu.Unlock()
 	g := n.fleet.group(r.GetMember().GetGroup())
@@ -316,10 +316,10 @@ func (n coordinator) Leave(_ context.Context, r *tidemarkv1.LeaveGroupRequest) (
 	delete(g.members, r.GetMember().GetMemberId())
 	g.leaves++
 	g.prepare()
-	return &tidemarkv1.LeaveGroupResponse{}, nil
+	return &tidemarkv1.LeaveResponse{}, nil
 }
 
-func (n coordinator) Commit(_ context.Context, r *tidemarkv1.CommitOffsetsRequest) (*tidemarkv1.CommitOffsetsResponse, error) {
+func (n coordinator) Commit(_ context.Context, r *tidemarkv1.CommitRequest) (*tidemarkv1.CommitResponse, error) {
 	n.fleet.mu.Lock()
 	defer n.fleet.mu.Unlock()
 	g := n.fleet.group(r.GetMember().GetGroup())
@@ -340,5 +340,5 @@ func (n coordinator) Commit(_ context.Context, r *tidemarkv1.CommitOffsetsReques
 	if n.fleet.commitsUnanswered {
 		return nil, unanswered
 	}
-	return &tidemarkv1.CommitOffsetsResponse{}, nil
+	return &tidemarkv1.CommitResponse{}, nil
 }

@@ -18,7 +18,7 @@ type scriptedGroups struct {
 	tidemarkv1connect.GroupServiceClient
 	begin time.Time
 	// again answers the joins after the first, beat the heartbeats while one of them waits.
-	again func(ctx context.Context) (*tidemarkv1.JoinGroupResponse, error)
+	again func(ctx context.Context) (*tidemarkv1.JoinResponse, error)
 	beat  func(ctx context.Context) (*tidemarkv1.HeartbeatResponse, error)
 
 	mu      sync.Mutex
@@ -26,7 +26,7 @@ type scriptedGroups struct {
 	waiting bool
 }
 
-func (s *scriptedGroups) Join(ctx context.Context, r *tidemarkv1.JoinGroupRequest) (*tidemarkv1.JoinGroupResponse, error) {
+func (s *scriptedGroups) Join(ctx context.Context, r *tidemarkv1.JoinRequest) (*tidemarkv1.JoinResponse, error) {
 	s.mu.Lock()
 	s.joins = append(s.joins, time.Since(s.begin)) //nolint:forbidigo // a fake clock
 	first := len(s.joins) == 1
@@ -35,7 +35,7 @@ func (s *scriptedGroups) Join(ctx context.Context, r *tidemarkv1.JoinGroupReques
 	if !first && s.again != nil {
 		return s.again(ctx)
 	}
-	return &tidemarkv1.JoinGroupResponse{MemberId: "m", Generation: 1, Assigned: []*tidemarkv1.AssignedPartition{{Topic: "orders", TopicId: "id", Committed: 0}}}, nil
+	return &tidemarkv1.JoinResponse{MemberId: "m", Generation: 1, Assigned: []*tidemarkv1.AssignedPartition{{Topic: "orders", TopicId: "id", Committed: 0}}}, nil
 }
 
 func (s *scriptedGroups) Heartbeat(ctx context.Context, _ *tidemarkv1.HeartbeatRequest) (*tidemarkv1.HeartbeatResponse, error) {
@@ -98,7 +98,7 @@ func keptFor(g *GroupConsumer, most time.Duration) time.Duration {
 // A member that was told to join again, and hears nothing from then on, gives its partitions up after its session: others have them by then.
 func TestGroupJoinIsNotAnswered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &scriptedGroups{again: silent[tidemarkv1.JoinGroupResponse], beat: silent[tidemarkv1.HeartbeatResponse]}
+		s := &scriptedGroups{again: silent[tidemarkv1.JoinResponse], beat: silent[tidemarkv1.HeartbeatResponse]}
 		g := scripted(t, s, GroupConfig{SessionTimeout: 6 * time.Second})
 		if kept := keptFor(g, time.Hour); kept < 6*time.Second || kept > 8500*time.Millisecond {
 			t.Errorf("the partitions were kept for %v; the session is 6 s, and the first heartbeat after 2 s was answered", kept)
@@ -110,7 +110,7 @@ func TestGroupJoinIsNotAnswered(t *testing.T) {
 func TestGroupJoinWaitsForOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var s *scriptedGroups
-		s = &scriptedGroups{again: silent[tidemarkv1.JoinGroupResponse], beat: func(context.Context) (*tidemarkv1.HeartbeatResponse, error) {
+		s = &scriptedGroups{again: silent[tidemarkv1.JoinResponse], beat: func(context.Context) (*tidemarkv1.HeartbeatResponse, error) {
 			if time.Since(s.begin) > 40*time.Second { //nolint:forbidigo // a fake clock
 				return nil, unknownMember()
 			}
@@ -200,11 +200,11 @@ func TestGroupRefusalAfterACommitInDoubt(t *testing.T) {
 	key := logKey{"orders", 0}
 	h := &holding{topicID: "id", committed: 10, sent: 10, before: 10}
 	g.held[key], g.target[key] = h, assignment{topicID: "id"}
-	send := func(offset int64) *tidemarkv1.CommitOffsetsRequest {
+	send := func(offset int64) *tidemarkv1.CommitRequest {
 		return g.commitRequest(map[logKey]offsetAt{key: {offset, -1}}, map[logKey]*Error{})
 	}
-	refuse := func(r *tidemarkv1.CommitOffsetsRequest) {
-		g.committed(r, &tidemarkv1.CommitOffsetsResponse{Errors: []*tidemarkv1.CommitError{{Topic: "orders", Reason: "BACK_PRESSURE"}}}, map[logKey]*Error{})
+	refuse := func(r *tidemarkv1.CommitRequest) {
+		g.committed(r, &tidemarkv1.CommitResponse{Errors: []*tidemarkv1.CommitError{{Topic: "orders", Reason: "BACK_PRESSURE"}}}, map[logKey]*Error{})
 	}
 	refuse(send(80))
 	if got := send(50).GetOffsets()[0]; got.GetOffset() != 50 || got.GetTopicId() != "id" {
@@ -218,7 +218,7 @@ func TestGroupRefusalAfterACommitInDoubt(t *testing.T) {
 	// An answer about a topic that is gone counts for nothing.
 	late := send(100)
 	g.held[key], g.target[key] = &holding{topicID: "new", committed: -1, sent: -1, before: -1}, assignment{topicID: "new"}
-	g.committed(late, &tidemarkv1.CommitOffsetsResponse{}, map[logKey]*Error{})
+	g.committed(late, &tidemarkv1.CommitResponse{}, map[logKey]*Error{})
 	if got := g.held[key].committed; got != -1 {
 		t.Errorf("the new topic counts as committed up to %d", got)
 	}

@@ -180,15 +180,15 @@ func closingOr(ctx context.Context, err error) error {
 }
 
 // Join makes the caller a member, or has it join again.
-func (s *groupService) Join(ctx context.Context, r *tidemarkv1.JoinGroupRequest) (*tidemarkv1.JoinGroupResponse, error) {
+func (s *groupService) Join(ctx context.Context, r *tidemarkv1.JoinRequest) (*tidemarkv1.JoinResponse, error) {
 	waiting, _, done := s.untilClosing(ctx)
 	defer done()
 	out, err := s.join(waiting, r)
 	return out, ConnectError(closingOr(waiting, err))
 }
 
-func (s *groupService) join(ctx context.Context, r *tidemarkv1.JoinGroupRequest) (*tidemarkv1.JoinGroupResponse, error) {
-	there := func(client tidemarkv1connect.GroupServiceClient, to context.Context, r *tidemarkv1.JoinGroupRequest) (*tidemarkv1.JoinGroupResponse, error) {
+func (s *groupService) join(ctx context.Context, r *tidemarkv1.JoinRequest) (*tidemarkv1.JoinResponse, error) {
+	there := func(client tidemarkv1connect.GroupServiceClient, to context.Context, r *tidemarkv1.JoinRequest) (*tidemarkv1.JoinResponse, error) {
 		to, info := connect.NewClientContext(to)
 		info.RequestHeader().Set(headerMemberHost, memberHost(ctx))
 		return client.Join(to, r)
@@ -212,7 +212,7 @@ func memberHost(ctx context.Context) string {
 	}
 }
 
-func (s *groupService) joinHere(ctx context.Context, r *tidemarkv1.JoinGroupRequest) (*tidemarkv1.JoinGroupResponse, error) {
+func (s *groupService) joinHere(ctx context.Context, r *tidemarkv1.JoinRequest) (*tidemarkv1.JoinResponse, error) {
 	join, refused := joinRequest(r)
 	if refused != nil {
 		return nil, refused
@@ -222,7 +222,7 @@ func (s *groupService) joinHere(ctx context.Context, r *tidemarkv1.JoinGroupRequ
 	if err != nil {
 		return nil, err
 	}
-	out := &tidemarkv1.JoinGroupResponse{
+	out := &tidemarkv1.JoinResponse{
 		MemberId: joined.MemberID, Generation: joined.Generation, Strategy: joined.Protocol, Members: int32(joined.Members),
 		Assigned: make([]*tidemarkv1.AssignedPartition, 0, len(joined.Begin)),
 	}
@@ -235,7 +235,7 @@ func (s *groupService) joinHere(ctx context.Context, r *tidemarkv1.JoinGroupRequ
 }
 
 // joinRequest reads a join; what the machine checks is not checked here.
-func joinRequest(r *tidemarkv1.JoinGroupRequest) (group.Join, *Error) {
+func joinRequest(r *tidemarkv1.JoinRequest) (group.Join, *Error) {
 	if len(r.GetTopics()) == 0 {
 		return group.Join{}, Errorf(ReasonInvalidRequest, "the member subscribes to no topic")
 	}
@@ -261,14 +261,14 @@ func joinRequest(r *tidemarkv1.JoinGroupRequest) (group.Join, *Error) {
 	return out, nil
 }
 
-func sessionTimeout(r *tidemarkv1.JoinGroupRequest) time.Duration {
+func sessionTimeout(r *tidemarkv1.JoinRequest) time.Duration {
 	if r.GetSessionTimeoutMs() == 0 {
 		return defaultSessionTimeout
 	}
 	return time.Duration(r.GetSessionTimeoutMs()) * time.Millisecond
 }
 
-func rebalanceTimeout(r *tidemarkv1.JoinGroupRequest) time.Duration {
+func rebalanceTimeout(r *tidemarkv1.JoinRequest) time.Duration {
 	if r.GetRebalanceTimeoutMs() == 0 {
 		return defaultRebalanceTimeout
 	}
@@ -298,16 +298,16 @@ func (s *groupService) heartbeatHere(ctx context.Context, r *tidemarkv1.Heartbea
 }
 
 // Leave takes a member out.
-func (s *groupService) Leave(ctx context.Context, r *tidemarkv1.LeaveGroupRequest) (*tidemarkv1.LeaveGroupResponse, error) {
+func (s *groupService) Leave(ctx context.Context, r *tidemarkv1.LeaveRequest) (*tidemarkv1.LeaveResponse, error) {
 	out, err := s.leave(ctx, r)
 	return out, ConnectError(err)
 }
 
-func (s *groupService) leave(ctx context.Context, r *tidemarkv1.LeaveGroupRequest) (*tidemarkv1.LeaveGroupResponse, error) {
+func (s *groupService) leave(ctx context.Context, r *tidemarkv1.LeaveRequest) (*tidemarkv1.LeaveResponse, error) {
 	return routed(ctx, s, groupPatience, r.GetMember().GetGroup(), r, s.leaveHere, tidemarkv1connect.GroupServiceClient.Leave)
 }
 
-func (s *groupService) leaveHere(ctx context.Context, r *tidemarkv1.LeaveGroupRequest) (*tidemarkv1.LeaveGroupResponse, error) {
+func (s *groupService) leaveHere(ctx context.Context, r *tidemarkv1.LeaveRequest) (*tidemarkv1.LeaveResponse, error) {
 	m := r.GetMember()
 	left, err := s.Groups.Leave(ctx, m.GetGroup(), []group.LeavingMember{{MemberID: m.GetMemberId(), InstanceID: m.GetInstanceId()}})
 	if err != nil {
@@ -318,20 +318,20 @@ func (s *groupService) leaveHere(ctx context.Context, r *tidemarkv1.LeaveGroupRe
 			return nil, groupError(m.GetGroup(), l.Err)
 		}
 	}
-	return &tidemarkv1.LeaveGroupResponse{}, nil
+	return &tidemarkv1.LeaveResponse{}, nil
 }
 
 // Commit stores offsets.
-func (s *groupService) Commit(ctx context.Context, r *tidemarkv1.CommitOffsetsRequest) (*tidemarkv1.CommitOffsetsResponse, error) {
+func (s *groupService) Commit(ctx context.Context, r *tidemarkv1.CommitRequest) (*tidemarkv1.CommitResponse, error) {
 	out, err := s.commit(ctx, r)
 	return out, ConnectError(err)
 }
 
-func (s *groupService) commit(ctx context.Context, r *tidemarkv1.CommitOffsetsRequest) (*tidemarkv1.CommitOffsetsResponse, error) {
+func (s *groupService) commit(ctx context.Context, r *tidemarkv1.CommitRequest) (*tidemarkv1.CommitResponse, error) {
 	return routed(ctx, s, groupPatience, r.GetMember().GetGroup(), r, s.commitHere, tidemarkv1connect.GroupServiceClient.Commit)
 }
 
-func (s *groupService) commitHere(ctx context.Context, r *tidemarkv1.CommitOffsetsRequest) (*tidemarkv1.CommitOffsetsResponse, error) {
+func (s *groupService) commitHere(ctx context.Context, r *tidemarkv1.CommitRequest) (*tidemarkv1.CommitResponse, error) {
 	m := r.GetMember()
 	c := GroupCommit{
 		Group: m.GetGroup(), MemberID: m.GetMemberId(), InstanceID: m.GetInstanceId(), Generation: m.GetGeneration(),
@@ -353,7 +353,7 @@ func (s *groupService) commitHere(ctx context.Context, r *tidemarkv1.CommitOffse
 	if err != nil {
 		return nil, err
 	}
-	out := &tidemarkv1.CommitOffsetsResponse{}
+	out := &tidemarkv1.CommitResponse{}
 	for i, e := range refused {
 		if e != nil {
 			out.Errors = append(out.Errors, commitError(r.GetOffsets()[i], e))
@@ -367,12 +367,12 @@ func commitError(o *tidemarkv1.OffsetCommit, e *Error) *tidemarkv1.CommitError {
 }
 
 // Committed reads stored offsets.
-func (s *groupService) Committed(ctx context.Context, r *tidemarkv1.CommittedOffsetsRequest) (*tidemarkv1.CommittedOffsetsResponse, error) {
+func (s *groupService) Committed(ctx context.Context, r *tidemarkv1.CommittedRequest) (*tidemarkv1.CommittedResponse, error) {
 	out, err := routed(ctx, s, groupPatience, r.GetGroup(), r, s.committedHere, tidemarkv1connect.GroupServiceClient.Committed)
 	return out, ConnectError(err)
 }
 
-func (s *groupService) committedHere(ctx context.Context, r *tidemarkv1.CommittedOffsetsRequest) (*tidemarkv1.CommittedOffsetsResponse, error) {
+func (s *groupService) committedHere(ctx context.Context, r *tidemarkv1.CommittedRequest) (*tidemarkv1.CommittedResponse, error) {
 	view, err := s.Groups.View(ctx, r.GetGroup())
 	if err != nil {
 		return nil, err
@@ -381,7 +381,7 @@ func (s *groupService) committedHere(ctx context.Context, r *tidemarkv1.Committe
 	if refused != nil {
 		return nil, refused
 	}
-	out := &tidemarkv1.CommittedOffsetsResponse{}
+	out := &tidemarkv1.CommittedResponse{}
 	if len(r.GetPartitions()) == 0 {
 		for _, o := range view.sortedOffsets(seat.Index) {
 			out.Offsets = append(out.Offsets, committedMessage(o.topic, o.partition, o.GroupOffset))

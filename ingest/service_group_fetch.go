@@ -76,7 +76,7 @@ func (st *groupStream) fetch(ctx context.Context, topic string, partitions []*me
 			if i < 0 || piece.NextOffset <= partitions[i].next {
 				continue
 			}
-			p := groupPiece{partition: partitions[i], message: &tidemarkv1.GroupConsumeResponse{Event: &tidemarkv1.GroupConsumeResponse_Records{
+			p := groupPiece{partition: partitions[i], message: &tidemarkv1.GroupServiceConsumeResponse{Event: &tidemarkv1.GroupServiceConsumeResponse_Records{
 				Records: &tidemarkv1.GroupRecords{Topic: topic, Batches: batchesMessage(piece)},
 			}}}
 			select {

@@ -57,7 +57,7 @@ func (st *groupStream) rejoin(ctx context.Context) error {
 			return err
 		}
 		st.takeAssignment(joined)
-		if !st.put(ctx, &tidemarkv1.GroupConsumeResponse{Event: &tidemarkv1.GroupConsumeResponse_Assign{Assign: &tidemarkv1.GroupAssign{
+		if !st.put(ctx, &tidemarkv1.GroupServiceConsumeResponse{Event: &tidemarkv1.GroupServiceConsumeResponse_Assign{Assign: &tidemarkv1.GroupAssign{
 			MemberId: joined.GetMemberId(), Generation: joined.GetGeneration(), Assigned: joined.GetAssigned(),
 		}}}) {
 			return context.Cause(ctx)
@@ -70,10 +70,10 @@ func (st *groupStream) rejoin(ctx context.Context) error {
 }
 
 // joinAgain sends the join until there is an answer that the member can go on with.
-func (st *groupStream) joinAgain(ctx context.Context) (*tidemarkv1.JoinGroupResponse, error) {
+func (st *groupStream) joinAgain(ctx context.Context) (*tidemarkv1.JoinResponse, error) {
 	until := st.service.Clock.Now().Add(st.rebalance)
 	for {
-		request, ok := proto.Clone(st.join).(*tidemarkv1.JoinGroupRequest)
+		request, ok := proto.Clone(st.join).(*tidemarkv1.JoinRequest)
 		if !ok {
 			panic("ingest: a clone of another type")
 		}
@@ -178,7 +178,7 @@ func (st *groupStream) lose() {
 
 // takeMembership takes over who the member is, and tells which of its partitions it is to give up. One whose topic was made anew is lost
 // at once: what is committed of it now is about other records.
-func (st *groupStream) takeMembership(joined *tidemarkv1.JoinGroupResponse) ([]group.TopicPartition, error) {
+func (st *groupStream) takeMembership(joined *tidemarkv1.JoinResponse) ([]group.TopicPartition, error) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	st.memberID, st.generation = joined.GetMemberId(), joined.GetGeneration()
@@ -209,7 +209,7 @@ func (st *groupStream) takeMembership(joined *tidemarkv1.JoinGroupResponse) ([]g
 }
 
 // takeAssignment adds the partitions that are new.
-func (st *groupStream) takeAssignment(joined *tidemarkv1.JoinGroupResponse) {
+func (st *groupStream) takeAssignment(joined *tidemarkv1.JoinResponse) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	for _, p := range joined.GetAssigned() {
@@ -235,7 +235,7 @@ func (st *groupStream) revoke(ctx context.Context, lost []group.TopicPartition) 
 	generation := st.generation
 	st.revoking = true
 	st.mu.Unlock()
-	if !st.put(ctx, &tidemarkv1.GroupConsumeResponse{Event: &tidemarkv1.GroupConsumeResponse_Revoke{Revoke: &tidemarkv1.GroupRevoke{
+	if !st.put(ctx, &tidemarkv1.GroupServiceConsumeResponse{Event: &tidemarkv1.GroupServiceConsumeResponse_Revoke{Revoke: &tidemarkv1.GroupRevoke{
 		Generation: generation, Revoked: byTopic(lost),
 	}}}) {
 		return context.Cause(ctx)

@@ -32,8 +32,8 @@ const (
 
 // groupMessages is the stream as groupStream uses it.
 type groupMessages interface {
-	Receive() (*tidemarkv1.GroupConsumeRequest, error)
-	Send(message *tidemarkv1.GroupConsumeResponse) error
+	Receive() (*tidemarkv1.GroupServiceConsumeRequest, error)
+	Send(message *tidemarkv1.GroupServiceConsumeResponse) error
 }
 
 // groupStream is one Consume call: a member of a group on behalf of a client, wherever the coordinator is.
@@ -53,7 +53,7 @@ type groupMessages interface {
 // leaves, but for one with an instance id, which may come back within its session.
 type groupStream struct {
 	service *groupService
-	join    *tidemarkv1.JoinGroupRequest
+	join    *tidemarkv1.JoinRequest
 	fromEnd bool
 	session time.Duration
 	// rebalance is how long the client may take to give partitions up.
@@ -61,8 +61,8 @@ type groupStream struct {
 	settle    func() // a message was received whole
 
 	cancel  context.CancelCauseFunc
-	events  chan *tidemarkv1.GroupConsumeRequest
-	outbox  chan *tidemarkv1.GroupConsumeResponse
+	events  chan *tidemarkv1.GroupServiceConsumeRequest
+	outbox  chan *tidemarkv1.GroupServiceConsumeResponse
 	records chan groupPiece
 	revoked chan struct{} // the client has answered the revocation; room for one
 
@@ -90,7 +90,7 @@ type memberPartition struct {
 // groupPiece is a piece of a partition on its way to the client.
 type groupPiece struct {
 	partition *memberPartition
-	message   *tidemarkv1.GroupConsumeResponse
+	message   *tidemarkv1.GroupServiceConsumeResponse
 }
 
 // errGroupStreamDone ends a stream whose client has closed its side, after its commits were answered.
@@ -106,7 +106,7 @@ func withStreamControl(next http.Handler) http.Handler {
 }
 
 // Consume serves one member.
-func (s *groupService) Consume(ctx context.Context, stream *connect.BidiStream[tidemarkv1.GroupConsumeRequest, tidemarkv1.GroupConsumeResponse]) error {
+func (s *groupService) Consume(ctx context.Context, stream *connect.BidiStream[tidemarkv1.GroupServiceConsumeRequest, tidemarkv1.GroupServiceConsumeResponse]) error {
 	settle := func() {}
 	if body := bodyOf(ctx); body != nil {
 		settle = body.settle
@@ -159,7 +159,7 @@ func (s *groupService) consume(ctx context.Context, messages groupMessages, sett
 	st := &groupStream{
 		service: s, join: open.GetJoin(), fromEnd: open.GetFromEnd(), session: join.SessionTimeout, rebalance: join.RebalanceTimeout,
 		settle: settle, cancel: cancel,
-		events: make(chan *tidemarkv1.GroupConsumeRequest, groupStreamQueue), outbox: make(chan *tidemarkv1.GroupConsumeResponse, groupStreamQueue),
+		events: make(chan *tidemarkv1.GroupServiceConsumeRequest, groupStreamQueue), outbox: make(chan *tidemarkv1.GroupServiceConsumeResponse, groupStreamQueue),
 		records: make(chan groupPiece), revoked: make(chan struct{}, 1), stopFetch: func() {},
 		heard: s.Clock.Now(), memberID: open.GetJoin().GetMemberId(), generation: -1,
 		partitions: make(map[group.TopicPartition]*memberPartition), changed: make(chan struct{}),
@@ -195,8 +195,8 @@ func (st *groupStream) receive(ctx context.Context, messages groupMessages) {
 		st.settle()
 		st.hear(true)
 		switch event := message.GetEvent().(type) {
-		case *tidemarkv1.GroupConsumeRequest_Ping:
-		case *tidemarkv1.GroupConsumeRequest_Commit, *tidemarkv1.GroupConsumeRequest_Revoked:
+		case *tidemarkv1.GroupServiceConsumeRequest_Ping:
+		case *tidemarkv1.GroupServiceConsumeRequest_Commit, *tidemarkv1.GroupServiceConsumeRequest_Revoked:
 			select {
 			case st.events <- message:
 			case <-ctx.Done():
@@ -292,7 +292,7 @@ func (st *groupStream) isStopped(p *memberPartition) bool {
 }
 
 // put hands a message to send; false when the stream has ended.
-func (st *groupStream) put(ctx context.Context, m *tidemarkv1.GroupConsumeResponse) bool {
+func (st *groupStream) put(ctx context.Context, m *tidemarkv1.GroupServiceConsumeResponse) bool {
 	select {
 	case st.outbox <- m:
 		return true
@@ -314,7 +314,7 @@ func (st *groupStream) commits(ctx context.Context) {
 			continue
 		}
 		commit := event.GetCommit()
-		st.put(ctx, &tidemarkv1.GroupConsumeResponse{Event: &tidemarkv1.GroupConsumeResponse_Committed{Committed: &tidemarkv1.GroupCommitted{
+		st.put(ctx, &tidemarkv1.GroupServiceConsumeResponse{Event: &tidemarkv1.GroupServiceConsumeResponse_Committed{Committed: &tidemarkv1.GroupCommitted{
 			Correlation: commit.GetCorrelation(), Errors: st.commit(ctx, commit.GetOffsets()),
 		}}})
 	}
@@ -343,7 +343,7 @@ func (st *groupStream) commit(ctx context.Context, offsets []*tidemarkv1.OffsetC
 		if len(mine) == 0 {
 			return refused
 		}
-		out, err := st.service.commit(ctx, &tidemarkv1.CommitOffsetsRequest{Member: m, Offsets: mine})
+		out, err := st.service.commit(ctx, &tidemarkv1.CommitRequest{Member: m, Offsets: mine})
 		if err == nil {
 			return append(refused, out.GetErrors()...)
 		}
@@ -411,7 +411,7 @@ func (st *groupStream) leave(ctx context.Context, cause error) {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leavePatience)
 	defer cancel()
-	if _, err := st.service.leave(ctx, &tidemarkv1.LeaveGroupRequest{Member: m}); err != nil && ReasonOf(err) != ReasonUnknownMemberID {
+	if _, err := st.service.leave(ctx, &tidemarkv1.LeaveRequest{Member: m}); err != nil && ReasonOf(err) != ReasonUnknownMemberID {
 		st.service.Logger.DebugContext(ctx, "a member could not leave; its session will end", "group", m.GetGroup(), "member", m.GetMemberId(), "cause", err, "ended", cause)
 	}
 }

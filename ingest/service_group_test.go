@@ -37,7 +37,7 @@ func TestGroupServiceOverTwoNodes(t *testing.T) {
 		if _, err := c.DescribeGroup(ctx, &tidemarkv1.DescribeGroupRequest{Group: name}); remoteReason(t, err) != ReasonUnknownGroup {
 			t.Errorf("node %s describes a group that is not there: %v", node, err)
 		}
-		joined, err := c.Join(ctx, &tidemarkv1.JoinGroupRequest{Group: name, ClientId: "app", Topics: []string{"orders"}})
+		joined, err := c.Join(ctx, &tidemarkv1.JoinRequest{Group: name, ClientId: "app", Topics: []string{"orders"}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -48,17 +48,17 @@ func TestGroupServiceOverTwoNodes(t *testing.T) {
 		if beat, err := c.Heartbeat(ctx, &tidemarkv1.HeartbeatRequest{Member: m}); err != nil || beat.GetRejoin() {
 			t.Errorf("heartbeat %v, %v", beat, err)
 		}
-		committed, err := c.Commit(ctx, &tidemarkv1.CommitOffsetsRequest{Member: m, Offsets: []*tidemarkv1.OffsetCommit{
+		committed, err := c.Commit(ctx, &tidemarkv1.CommitRequest{Member: m, Offsets: []*tidemarkv1.OffsetCommit{
 			{Topic: "orders", Partition: 0, Offset: 3, LeaderEpoch: -1, Metadata: "note"}, {Topic: "nowhere"},
 		}})
 		if err != nil || len(committed.GetErrors()) != 1 || committed.GetErrors()[0].GetReason() != string(ReasonUnknownTopic) || committed.GetErrors()[0].GetTopic() != "nowhere" {
 			t.Errorf("commit %v, %v", committed, err)
 		}
-		stored, err := c.Committed(ctx, &tidemarkv1.CommittedOffsetsRequest{Group: name, Partitions: []*tidemarkv1.TopicPartitions{{Topic: "orders", Partitions: []int32{0, 1}}}})
+		stored, err := c.Committed(ctx, &tidemarkv1.CommittedRequest{Group: name, Partitions: []*tidemarkv1.TopicPartitions{{Topic: "orders", Partitions: []int32{0, 1}}}})
 		if err != nil || stored.GetOffsets()[0].GetOffset() != 3 || stored.GetOffsets()[0].GetMetadata() != "note" || stored.GetOffsets()[1].GetOffset() != -1 {
 			t.Errorf("committed %v, %v", stored, err)
 		}
-		if all, err := c.Committed(ctx, &tidemarkv1.CommittedOffsetsRequest{Group: name}); err != nil || len(all.GetOffsets()) != 1 {
+		if all, err := c.Committed(ctx, &tidemarkv1.CommittedRequest{Group: name}); err != nil || len(all.GetOffsets()) != 1 {
 			t.Errorf("all that is committed: %v, %v", all, err)
 		}
 		described, err := c.DescribeGroup(ctx, &tidemarkv1.DescribeGroupRequest{Group: name})
@@ -82,7 +82,7 @@ func TestGroupServiceOverTwoNodes(t *testing.T) {
 		if _, err := c.DeleteGroup(ctx, &tidemarkv1.DeleteGroupRequest{Group: name}); remoteReason(t, err) != ReasonGroupNotEmpty {
 			t.Errorf("delete under members: %v", err)
 		}
-		if _, err := c.Leave(ctx, &tidemarkv1.LeaveGroupRequest{Member: m}); err != nil {
+		if _, err := c.Leave(ctx, &tidemarkv1.LeaveRequest{Member: m}); err != nil {
 			t.Error(err)
 		}
 		if _, err := c.Heartbeat(ctx, &tidemarkv1.HeartbeatRequest{Member: m}); remoteReason(t, err) != ReasonUnknownMemberID {
@@ -115,7 +115,7 @@ func TestGroupServiceRefusesByName(t *testing.T) {
 	w := newServiceWorld(t, "a")
 	w.topic("orders", 1)
 	c, ctx := w.client("a"), t.Context()
-	for want, join := range map[Reason]*tidemarkv1.JoinGroupRequest{
+	for want, join := range map[Reason]*tidemarkv1.JoinRequest{
 		ReasonInvalidGroup:              {Group: strings.Repeat("g", 256), Topics: []string{"orders"}},
 		ReasonInvalidRequest:            {Group: "g"},
 		ReasonInvalidTopic:              {Group: "g", Topics: []string{"a/b"}},
@@ -125,15 +125,15 @@ func TestGroupServiceRefusesByName(t *testing.T) {
 			t.Errorf("want %s: %v", want, err)
 		}
 	}
-	if _, err := c.Join(ctx, &tidemarkv1.JoinGroupRequest{Group: "g", Topics: []string{"orders"}, SessionTimeoutMs: 999}); remoteReason(t, err) != ReasonInvalidRequest {
+	if _, err := c.Join(ctx, &tidemarkv1.JoinRequest{Group: "g", Topics: []string{"orders"}, SessionTimeoutMs: 999}); remoteReason(t, err) != ReasonInvalidRequest {
 		t.Errorf("a short session: %v", err)
 	}
 	// Two processes under one instance id: the first is fenced.
-	first, err := c.Join(ctx, &tidemarkv1.JoinGroupRequest{Group: "g", Topics: []string{"orders"}, InstanceId: "i"})
+	first, err := c.Join(ctx, &tidemarkv1.JoinRequest{Group: "g", Topics: []string{"orders"}, InstanceId: "i"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Join(ctx, &tidemarkv1.JoinGroupRequest{Group: "g", Topics: []string{"orders"}, InstanceId: "i"}); err != nil {
+	if _, err := c.Join(ctx, &tidemarkv1.JoinRequest{Group: "g", Topics: []string{"orders"}, InstanceId: "i"}); err != nil {
 		t.Fatal(err)
 	}
 	m := &tidemarkv1.Membership{Group: "g", MemberId: first.GetMemberId(), InstanceId: "i", Generation: first.GetGeneration()}
@@ -154,8 +154,8 @@ func TestGroupServiceRefusesByName(t *testing.T) {
 	}
 }
 
-func ofGroup(name, strategy string) *tidemarkv1.JoinGroupRequest {
-	return &tidemarkv1.JoinGroupRequest{Group: name, ClientId: "app", Topics: []string{"orders"}, Strategy: strategy, SessionTimeoutMs: 3000, RebalanceTimeoutMs: 10_000}
+func ofGroup(name, strategy string) *tidemarkv1.JoinRequest {
+	return &tidemarkv1.JoinRequest{Group: name, ClientId: "app", Topics: []string{"orders"}, Strategy: strategy, SessionTimeoutMs: 3000, RebalanceTimeoutMs: 10_000}
 }
 
 // TestGroupStreamsShareATopic opens a second stream beside a first, at the node that does not coordinate, and ends the first: every record
@@ -337,15 +337,15 @@ func TestStreamBeginsWhereTheLogDoes(t *testing.T) {
 func TestStreamRefusesWhatMakesNoSense(t *testing.T) {
 	w := newServiceWorld(t, "a")
 	w.topic("orders", 1)
-	ping := &tidemarkv1.GroupConsumeRequest{Event: &tidemarkv1.GroupConsumeRequest_Ping{Ping: &tidemarkv1.GroupPing{}}}
-	open := func(join *tidemarkv1.JoinGroupRequest) *tidemarkv1.GroupConsumeRequest {
-		return &tidemarkv1.GroupConsumeRequest{Event: &tidemarkv1.GroupConsumeRequest_Open{Open: &tidemarkv1.GroupOpen{Join: join}}}
+	ping := &tidemarkv1.GroupServiceConsumeRequest{Event: &tidemarkv1.GroupServiceConsumeRequest_Ping{Ping: &tidemarkv1.GroupPing{}}}
+	open := func(join *tidemarkv1.JoinRequest) *tidemarkv1.GroupServiceConsumeRequest {
+		return &tidemarkv1.GroupServiceConsumeRequest{Event: &tidemarkv1.GroupServiceConsumeRequest_Open{Open: &tidemarkv1.GroupOpen{Join: join}}}
 	}
 	owned := ofGroup("g", "")
 	owned.Owned = []*tidemarkv1.TopicPartitions{{Topic: "orders", Partitions: []int32{0}}}
-	for name, messages := range map[string][]*tidemarkv1.GroupConsumeRequest{
+	for name, messages := range map[string][]*tidemarkv1.GroupServiceConsumeRequest{
 		"a ping first": {ping}, "two opens": {open(ofGroup("g", "")), open(ofGroup("g", ""))}, "partitions at once": {open(owned)},
-		"no topic": {open(&tidemarkv1.JoinGroupRequest{Group: "g"})}, "nothing": {{}},
+		"no topic": {open(&tidemarkv1.JoinRequest{Group: "g"})}, "nothing": {{}},
 	} {
 		stream, err := w.client("a").Consume(t.Context())
 		if err != nil {
@@ -375,7 +375,7 @@ func TestStreamEndsWithTheProcess(t *testing.T) {
 	waiting := make(chan error, 1)
 	go func() {
 		// The first member will not join again before its next heartbeat.
-		_, err := w.client("a").Join(t.Context(), &tidemarkv1.JoinGroupRequest{Group: "g", Topics: []string{"orders"}})
+		_, err := w.client("a").Join(t.Context(), &tidemarkv1.JoinRequest{Group: "g", Topics: []string{"orders"}})
 		waiting <- err
 	}()
 	for {

@@ -18,7 +18,7 @@ func TestStreamIgnoresAnswersToNothing(t *testing.T) {
 	c.start(t, true)
 	c.until("its partitions", func() bool { return len(c.has) == 2 })
 	for generation := range int32(40) {
-		c.send(&tidemarkv1.GroupConsumeRequest{Event: &tidemarkv1.GroupConsumeRequest_Revoked{Revoked: &tidemarkv1.GroupRevoked{Generation: generation % 4}}})
+		c.send(&tidemarkv1.GroupServiceConsumeRequest{Event: &tidemarkv1.GroupServiceConsumeRequest_Revoked{Revoked: &tidemarkv1.GroupRevoked{Generation: generation % 4}}})
 	}
 	c.commit(7)
 	c.until("a commit", func() bool { errs, ok := c.answered(7); return ok && len(errs) == 0 })
@@ -51,8 +51,8 @@ func TestCommitNamesItsTopic(t *testing.T) {
 		t.Fatal(err)
 	}
 	name := w.ownedBy("a")
-	commit := func(id string) (*tidemarkv1.CommitOffsetsResponse, error) {
-		return w.client("b").Commit(t.Context(), &tidemarkv1.CommitOffsetsRequest{
+	commit := func(id string) (*tidemarkv1.CommitResponse, error) {
+		return w.client("b").Commit(t.Context(), &tidemarkv1.CommitRequest{
 			Member: &tidemarkv1.Membership{Group: name, Generation: -1}, Offsets: []*tidemarkv1.OffsetCommit{{Topic: "orders", TopicId: id, Offset: 5}},
 		})
 	}

@@ -235,11 +235,11 @@ func (l *fakeGroupLog) read(r FetchRequest) (out []PartitionBatches, bytes int, 
 // groupClient is the client's side of one group stream. Everything that comes is kept in order.
 type groupClient struct {
 	t      *testing.T
-	stream *connect.BidiStreamForClientSimple[tidemarkv1.GroupConsumeRequest, tidemarkv1.GroupConsumeResponse]
+	stream *connect.BidiStreamForClientSimple[tidemarkv1.GroupServiceConsumeRequest, tidemarkv1.GroupServiceConsumeResponse]
 	group  string
 
 	mu      sync.Mutex
-	events  []*tidemarkv1.GroupConsumeResponse
+	events  []*tidemarkv1.GroupServiceConsumeResponse
 	values  []string
 	next    map[group.TopicPartition]int64
 	has     map[group.TopicPartition]bool
@@ -251,7 +251,7 @@ type groupClient struct {
 }
 
 // consume opens a stream and reads it to its end. It answers revocations itself, after it has committed what it got.
-func (w *serviceWorld) consume(node string, join *tidemarkv1.JoinGroupRequest, fromEnd bool) *groupClient {
+func (w *serviceWorld) consume(node string, join *tidemarkv1.JoinRequest, fromEnd bool) *groupClient {
 	w.t.Helper()
 	stream, err := w.client(node).Consume(w.t.Context())
 	if err != nil {
@@ -261,18 +261,18 @@ func (w *serviceWorld) consume(node string, join *tidemarkv1.JoinGroupRequest, f
 		t: w.t, stream: stream, group: join.GetGroup(), next: make(map[group.TopicPartition]int64), has: make(map[group.TopicPartition]bool),
 		changed: make(chan struct{}),
 	}
-	c.send(&tidemarkv1.GroupConsumeRequest{Event: &tidemarkv1.GroupConsumeRequest_Open{Open: &tidemarkv1.GroupOpen{Join: join, FromEnd: fromEnd}}})
+	c.send(&tidemarkv1.GroupServiceConsumeRequest{Event: &tidemarkv1.GroupServiceConsumeRequest_Open{Open: &tidemarkv1.GroupOpen{Join: join, FromEnd: fromEnd}}})
 	return c
 }
 
-func (c *groupClient) send(m *tidemarkv1.GroupConsumeRequest) {
+func (c *groupClient) send(m *tidemarkv1.GroupServiceConsumeRequest) {
 	c.sending.Lock()
 	defer c.sending.Unlock()
 	_ = c.stream.Send(m) // whether it arrived the answer tells
 }
 
 func (c *groupClient) ping() {
-	c.send(&tidemarkv1.GroupConsumeRequest{Event: &tidemarkv1.GroupConsumeRequest_Ping{Ping: &tidemarkv1.GroupPing{}}})
+	c.send(&tidemarkv1.GroupServiceConsumeRequest{Event: &tidemarkv1.GroupServiceConsumeRequest_Ping{Ping: &tidemarkv1.GroupPing{}}})
 }
 
 // commit commits what has been read of every partition that the member has.
@@ -285,7 +285,7 @@ func (c *groupClient) commit(correlation uint64) {
 		}
 	}
 	c.mu.Unlock()
-	c.send(&tidemarkv1.GroupConsumeRequest{Event: &tidemarkv1.GroupConsumeRequest_Commit{Commit: commit}})
+	c.send(&tidemarkv1.GroupServiceConsumeRequest{Event: &tidemarkv1.GroupServiceConsumeRequest_Commit{Commit: commit}})
 }
 
 // read receives until the stream ends.
@@ -315,15 +315,15 @@ func (c *groupClient) read() {
 				}
 			}
 			c.mu.Unlock()
-			c.send(&tidemarkv1.GroupConsumeRequest{Event: &tidemarkv1.GroupConsumeRequest_Revoked{Revoked: &tidemarkv1.GroupRevoked{Generation: revoke.GetGeneration()}}})
+			c.send(&tidemarkv1.GroupServiceConsumeRequest{Event: &tidemarkv1.GroupServiceConsumeRequest_Revoked{Revoked: &tidemarkv1.GroupRevoked{Generation: revoke.GetGeneration()}}})
 		}
 	}
 }
 
 // take checks what came against what the member has. Called with mu.
-func (c *groupClient) take(m *tidemarkv1.GroupConsumeResponse) *tidemarkv1.GroupRevoke {
+func (c *groupClient) take(m *tidemarkv1.GroupServiceConsumeResponse) *tidemarkv1.GroupRevoke {
 	switch e := m.GetEvent().(type) {
-	case *tidemarkv1.GroupConsumeResponse_Assign:
+	case *tidemarkv1.GroupServiceConsumeResponse_Assign:
 		if c.member != e.Assign.GetMemberId() {
 			clear(c.has)
 			clear(c.next)
@@ -343,7 +343,7 @@ func (c *groupClient) take(m *tidemarkv1.GroupConsumeResponse) *tidemarkv1.Group
 			}
 		}
 		c.has = kept
-	case *tidemarkv1.GroupConsumeResponse_Records:
+	case *tidemarkv1.GroupServiceConsumeResponse_Records:
 		at := group.TopicPartition{Topic: e.Records.GetTopic(), Partition: e.Records.GetBatches().GetPartition()}
 		if !c.has[at] {
 			c.t.Errorf("records of partition %v, which is not the member's", at)
@@ -364,7 +364,7 @@ func (c *groupClient) take(m *tidemarkv1.GroupConsumeResponse) *tidemarkv1.Group
 			rest = behind
 		}
 		c.next[at] = e.Records.GetBatches().GetNextOffset()
-	case *tidemarkv1.GroupConsumeResponse_Revoke:
+	case *tidemarkv1.GroupServiceConsumeResponse_Revoke:
 		return e.Revoke
 	}
 	return nil

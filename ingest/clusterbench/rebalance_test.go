@@ -143,10 +143,10 @@ type benchGroup struct {
 // benchMember is one member's stream.
 type benchMember struct {
 	sending sync.Mutex
-	stream  *connect.BidiStreamForClientSimple[tidemarkv1.GroupConsumeRequest, tidemarkv1.GroupConsumeResponse]
+	stream  *connect.BidiStreamForClientSimple[tidemarkv1.GroupServiceConsumeRequest, tidemarkv1.GroupServiceConsumeResponse]
 }
 
-func (m *benchMember) send(r *tidemarkv1.GroupConsumeRequest) error {
+func (m *benchMember) send(r *tidemarkv1.GroupServiceConsumeRequest) error {
 	m.sending.Lock()
 	defer m.sending.Unlock()
 	return m.stream.Send(r)
@@ -162,7 +162,7 @@ func (g *benchGroup) join(b *testing.B, s *groupServers, who int) {
 		b.Fatal(err)
 	}
 	m := &benchMember{stream: stream}
-	err = m.send(&tidemarkv1.GroupConsumeRequest{Event: &tidemarkv1.GroupConsumeRequest_Open{Open: &tidemarkv1.GroupOpen{Join: &tidemarkv1.JoinGroupRequest{
+	err = m.send(&tidemarkv1.GroupServiceConsumeRequest{Event: &tidemarkv1.GroupServiceConsumeRequest_Open{Open: &tidemarkv1.GroupOpen{Join: &tidemarkv1.JoinRequest{
 		Group: "g", ClientId: fmt.Sprint(who), Topics: []string{"t"}, Strategy: g.strategy, SessionTimeoutMs: 45_000,
 	}}}})
 	if err != nil {
@@ -177,7 +177,7 @@ func (g *benchGroup) join(b *testing.B, s *groupServers, who int) {
 		for {
 			r, err := m.stream.Receive()
 			if err == nil && r.GetRevoke() != nil {
-				err = m.send(&tidemarkv1.GroupConsumeRequest{Event: &tidemarkv1.GroupConsumeRequest_Revoked{
+				err = m.send(&tidemarkv1.GroupServiceConsumeRequest{Event: &tidemarkv1.GroupServiceConsumeRequest_Revoked{
 					Revoked: &tidemarkv1.GroupRevoked{Generation: r.GetRevoke().GetGeneration()},
 				}})
 			}

@@ -144,7 +144,7 @@ func (x *Membership) GetGeneration() int32 {
 	return 0
 }
 
-type JoinGroupRequest struct {
+type JoinRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Group string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
 	// Empty the first time; then what the first answer said.
@@ -165,20 +165,20 @@ type JoinGroupRequest struct {
 	sizeCache          protoimpl.SizeCache
 }
 
-func (x *JoinGroupRequest) Reset() {
-	*x = JoinGroupRequest{}
+func (x *JoinRequest) Reset() {
+	*x = JoinRequest{}
 	mi := &file_tidemark_v1_group_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *JoinGroupRequest) String() string {
+func (x *JoinRequest) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*JoinGroupRequest) ProtoMessage() {}
+func (*JoinRequest) ProtoMessage() {}
 
-func (x *JoinGroupRequest) ProtoReflect() protoreflect.Message {
+func (x *JoinRequest) ProtoReflect() protoreflect.Message {
 	mi := &file_tidemark_v1_group_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -190,75 +190,75 @@ func (x *JoinGroupRequest) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use JoinGroupRequest.ProtoReflect.Descriptor instead.
-func (*JoinGroupRequest) Descriptor() ([]byte, []int) {
+// Deprecated: Use JoinRequest.ProtoReflect.Descriptor instead.
+func (*JoinRequest) Descriptor() ([]byte, []int) {
 	return file_tidemark_v1_group_proto_rawDescGZIP(), []int{2}
 }
 
-func (x *JoinGroupRequest) GetGroup() string {
+func (x *JoinRequest) GetGroup() string {
 	if x != nil {
 		return x.Group
 	}
 	return ""
 }
 
-func (x *JoinGroupRequest) GetMemberId() string {
+func (x *JoinRequest) GetMemberId() string {
 	if x != nil {
 		return x.MemberId
 	}
 	return ""
 }
 
-func (x *JoinGroupRequest) GetInstanceId() string {
+func (x *JoinRequest) GetInstanceId() string {
 	if x != nil {
 		return x.InstanceId
 	}
 	return ""
 }
 
-func (x *JoinGroupRequest) GetClientId() string {
+func (x *JoinRequest) GetClientId() string {
 	if x != nil {
 		return x.ClientId
 	}
 	return ""
 }
 
-func (x *JoinGroupRequest) GetTopics() []string {
+func (x *JoinRequest) GetTopics() []string {
 	if x != nil {
 		return x.Topics
 	}
 	return nil
 }
 
-func (x *JoinGroupRequest) GetStrategy() string {
+func (x *JoinRequest) GetStrategy() string {
 	if x != nil {
 		return x.Strategy
 	}
 	return ""
 }
 
-func (x *JoinGroupRequest) GetOwned() []*TopicPartitions {
+func (x *JoinRequest) GetOwned() []*TopicPartitions {
 	if x != nil {
 		return x.Owned
 	}
 	return nil
 }
 
-func (x *JoinGroupRequest) GetSessionTimeoutMs() int32 {
+func (x *JoinRequest) GetSessionTimeoutMs() int32 {
 	if x != nil {
 		return x.SessionTimeoutMs
 	}
 	return 0
 }
 
-func (x *JoinGroupRequest) GetRebalanceTimeoutMs() int32 {
+func (x *JoinRequest) GetRebalanceTimeoutMs() int32 {
 	if x != nil {
 		return x.RebalanceTimeoutMs
 	}
 	return 0
 }
 
-type JoinGroupResponse struct {
+type JoinResponse struct {
 	state      protoimpl.MessageState `protogen:"open.v1"`
 	MemberId   string                 `protobuf:"bytes,1,opt,name=member_id,json=memberId,proto3" json:"member_id,omitempty"`
 	Generation int32                  `protobuf:"varint,2,opt,name=generation,proto3" json:"generation,omitempty"`
@@ -270,20 +270,20 @@ type JoinGroupResponse struct {
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *JoinGroupResponse) Reset() {
-	*x = JoinGroupResponse{}
+func (x *JoinResponse) Reset() {
+	*x = JoinResponse{}
 	mi := &file_tidemark_v1_group_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *JoinGroupResponse) String() string {
+func (x *JoinResponse) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*JoinGroupResponse) ProtoMessage() {}
+func (*JoinResponse) ProtoMessage() {}
 
-func (x *JoinGroupResponse) ProtoReflect() protoreflect.Message {
+func (x *JoinResponse) ProtoReflect() protoreflect.Message {
 	mi := &file_tidemark_v1_group_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -295,40 +295,40 @@ func (x *JoinGroupResponse) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use JoinGroupResponse.ProtoReflect.Descriptor instead.
-func (*JoinGroupResponse) Descriptor() ([]byte, []int) {
+// Deprecated: Use JoinResponse.ProtoReflect.Descriptor instead.
+func (*JoinResponse) Descriptor() ([]byte, []int) {
 	return file_tidemark_v1_group_proto_rawDescGZIP(), []int{3}
 }
 
-func (x *JoinGroupResponse) GetMemberId() string {
+func (x *JoinResponse) GetMemberId() string {
 	if x != nil {
 		return x.MemberId
 	}
 	return ""
 }
 
-func (x *JoinGroupResponse) GetGeneration() int32 {
+func (x *JoinResponse) GetGeneration() int32 {
 	if x != nil {
 		return x.Generation
 	}
 	return 0
 }
 
-func (x *JoinGroupResponse) GetStrategy() string {
+func (x *JoinResponse) GetStrategy() string {
 	if x != nil {
 		return x.Strategy
 	}
 	return ""
 }
 
-func (x *JoinGroupResponse) GetAssigned() []*AssignedPartition {
+func (x *JoinResponse) GetAssigned() []*AssignedPartition {
 	if x != nil {
 		return x.Assigned
 	}
 	return nil
 }
 
-func (x *JoinGroupResponse) GetMembers() int32 {
+func (x *JoinResponse) GetMembers() int32 {
 	if x != nil {
 		return x.Members
 	}
@@ -493,27 +493,27 @@ func (x *HeartbeatResponse) GetRejoin() bool {
 	return false
 }
 
-type LeaveGroupRequest struct {
+type LeaveRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Member        *Membership            `protobuf:"bytes,1,opt,name=member,proto3" json:"member,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *LeaveGroupRequest) Reset() {
-	*x = LeaveGroupRequest{}
+func (x *LeaveRequest) Reset() {
+	*x = LeaveRequest{}
 	mi := &file_tidemark_v1_group_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *LeaveGroupRequest) String() string {
+func (x *LeaveRequest) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*LeaveGroupRequest) ProtoMessage() {}
+func (*LeaveRequest) ProtoMessage() {}
 
-func (x *LeaveGroupRequest) ProtoReflect() protoreflect.Message {
+func (x *LeaveRequest) ProtoReflect() protoreflect.Message {
 	mi := &file_tidemark_v1_group_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -525,38 +525,38 @@ func (x *LeaveGroupRequest) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use LeaveGroupRequest.ProtoReflect.Descriptor instead.
-func (*LeaveGroupRequest) Descriptor() ([]byte, []int) {
+// Deprecated: Use LeaveRequest.ProtoReflect.Descriptor instead.
+func (*LeaveRequest) Descriptor() ([]byte, []int) {
 	return file_tidemark_v1_group_proto_rawDescGZIP(), []int{7}
 }
 
-func (x *LeaveGroupRequest) GetMember() *Membership {
+func (x *LeaveRequest) GetMember() *Membership {
 	if x != nil {
 		return x.Member
 	}
 	return nil
 }
 
-type LeaveGroupResponse struct {
+type LeaveResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *LeaveGroupResponse) Reset() {
-	*x = LeaveGroupResponse{}
+func (x *LeaveResponse) Reset() {
+	*x = LeaveResponse{}
 	mi := &file_tidemark_v1_group_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *LeaveGroupResponse) String() string {
+func (x *LeaveResponse) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*LeaveGroupResponse) ProtoMessage() {}
+func (*LeaveResponse) ProtoMessage() {}
 
-func (x *LeaveGroupResponse) ProtoReflect() protoreflect.Message {
+func (x *LeaveResponse) ProtoReflect() protoreflect.Message {
 	mi := &file_tidemark_v1_group_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -568,12 +568,12 @@ func (x *LeaveGroupResponse) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use LeaveGroupResponse.ProtoReflect.Descriptor instead.
-func (*LeaveGroupResponse) Descriptor() ([]byte, []int) {
+// Deprecated: Use LeaveResponse.ProtoReflect.Descriptor instead.
+func (*LeaveResponse) Descriptor() ([]byte, []int) {
 	return file_tidemark_v1_group_proto_rawDescGZIP(), []int{8}
 }
 
-type CommitOffsetsRequest struct {
+type CommitRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Generation -1 and no member_id: a consumer outside any generation, while the group has no members.
 	Member        *Membership     `protobuf:"bytes,1,opt,name=member,proto3" json:"member,omitempty"`
@@ -582,20 +582,20 @@ type CommitOffsetsRequest struct {
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *CommitOffsetsRequest) Reset() {
-	*x = CommitOffsetsRequest{}
+func (x *CommitRequest) Reset() {
+	*x = CommitRequest{}
 	mi := &file_tidemark_v1_group_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *CommitOffsetsRequest) String() string {
+func (x *CommitRequest) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*CommitOffsetsRequest) ProtoMessage() {}
+func (*CommitRequest) ProtoMessage() {}
 
-func (x *CommitOffsetsRequest) ProtoReflect() protoreflect.Message {
+func (x *CommitRequest) ProtoReflect() protoreflect.Message {
 	mi := &file_tidemark_v1_group_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -607,19 +607,19 @@ func (x *CommitOffsetsRequest) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use CommitOffsetsRequest.ProtoReflect.Descriptor instead.
-func (*CommitOffsetsRequest) Descriptor() ([]byte, []int) {
+// Deprecated: Use CommitRequest.ProtoReflect.Descriptor instead.
+func (*CommitRequest) Descriptor() ([]byte, []int) {
 	return file_tidemark_v1_group_proto_rawDescGZIP(), []int{9}
 }
 
-func (x *CommitOffsetsRequest) GetMember() *Membership {
+func (x *CommitRequest) GetMember() *Membership {
 	if x != nil {
 		return x.Member
 	}
 	return nil
 }
 
-func (x *CommitOffsetsRequest) GetOffsets() []*OffsetCommit {
+func (x *CommitRequest) GetOffsets() []*OffsetCommit {
 	if x != nil {
 		return x.Offsets
 	}
@@ -715,7 +715,7 @@ func (x *OffsetCommit) GetTopicId() string {
 	return ""
 }
 
-type CommitOffsetsResponse struct {
+type CommitResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Of those that could not be stored; the others are.
 	Errors        []*CommitError `protobuf:"bytes,1,rep,name=errors,proto3" json:"errors,omitempty"`
@@ -723,20 +723,20 @@ type CommitOffsetsResponse struct {
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *CommitOffsetsResponse) Reset() {
-	*x = CommitOffsetsResponse{}
+func (x *CommitResponse) Reset() {
+	*x = CommitResponse{}
 	mi := &file_tidemark_v1_group_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *CommitOffsetsResponse) String() string {
+func (x *CommitResponse) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*CommitOffsetsResponse) ProtoMessage() {}
+func (*CommitResponse) ProtoMessage() {}
 
-func (x *CommitOffsetsResponse) ProtoReflect() protoreflect.Message {
+func (x *CommitResponse) ProtoReflect() protoreflect.Message {
 	mi := &file_tidemark_v1_group_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -748,12 +748,12 @@ func (x *CommitOffsetsResponse) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use CommitOffsetsResponse.ProtoReflect.Descriptor instead.
-func (*CommitOffsetsResponse) Descriptor() ([]byte, []int) {
+// Deprecated: Use CommitResponse.ProtoReflect.Descriptor instead.
+func (*CommitResponse) Descriptor() ([]byte, []int) {
 	return file_tidemark_v1_group_proto_rawDescGZIP(), []int{11}
 }
 
-func (x *CommitOffsetsResponse) GetErrors() []*CommitError {
+func (x *CommitResponse) GetErrors() []*CommitError {
 	if x != nil {
 		return x.Errors
 	}
@@ -828,7 +828,7 @@ func (x *CommitError) GetMessage() string {
 	return ""
 }
 
-type CommittedOffsetsRequest struct {
+type CommittedRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Group string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
 	// All that the group has committed when empty.
@@ -837,20 +837,20 @@ type CommittedOffsetsRequest struct {
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *CommittedOffsetsRequest) Reset() {
-	*x = CommittedOffsetsRequest{}
+func (x *CommittedRequest) Reset() {
+	*x = CommittedRequest{}
 	mi := &file_tidemark_v1_group_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *CommittedOffsetsRequest) String() string {
+func (x *CommittedRequest) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*CommittedOffsetsRequest) ProtoMessage() {}
+func (*CommittedRequest) ProtoMessage() {}
 
-func (x *CommittedOffsetsRequest) ProtoReflect() protoreflect.Message {
+func (x *CommittedRequest) ProtoReflect() protoreflect.Message {
 	mi := &file_tidemark_v1_group_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -862,46 +862,46 @@ func (x *CommittedOffsetsRequest) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use CommittedOffsetsRequest.ProtoReflect.Descriptor instead.
-func (*CommittedOffsetsRequest) Descriptor() ([]byte, []int) {
+// Deprecated: Use CommittedRequest.ProtoReflect.Descriptor instead.
+func (*CommittedRequest) Descriptor() ([]byte, []int) {
 	return file_tidemark_v1_group_proto_rawDescGZIP(), []int{13}
 }
 
-func (x *CommittedOffsetsRequest) GetGroup() string {
+func (x *CommittedRequest) GetGroup() string {
 	if x != nil {
 		return x.Group
 	}
 	return ""
 }
 
-func (x *CommittedOffsetsRequest) GetPartitions() []*TopicPartitions {
+func (x *CommittedRequest) GetPartitions() []*TopicPartitions {
 	if x != nil {
 		return x.Partitions
 	}
 	return nil
 }
 
-type CommittedOffsetsResponse struct {
+type CommittedResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Offsets       []*CommittedOffset     `protobuf:"bytes,1,rep,name=offsets,proto3" json:"offsets,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *CommittedOffsetsResponse) Reset() {
-	*x = CommittedOffsetsResponse{}
+func (x *CommittedResponse) Reset() {
+	*x = CommittedResponse{}
 	mi := &file_tidemark_v1_group_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *CommittedOffsetsResponse) String() string {
+func (x *CommittedResponse) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*CommittedOffsetsResponse) ProtoMessage() {}
+func (*CommittedResponse) ProtoMessage() {}
 
-func (x *CommittedOffsetsResponse) ProtoReflect() protoreflect.Message {
+func (x *CommittedResponse) ProtoReflect() protoreflect.Message {
 	mi := &file_tidemark_v1_group_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -913,12 +913,12 @@ func (x *CommittedOffsetsResponse) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use CommittedOffsetsResponse.ProtoReflect.Descriptor instead.
-func (*CommittedOffsetsResponse) Descriptor() ([]byte, []int) {
+// Deprecated: Use CommittedResponse.ProtoReflect.Descriptor instead.
+func (*CommittedResponse) Descriptor() ([]byte, []int) {
 	return file_tidemark_v1_group_proto_rawDescGZIP(), []int{14}
 }
 
-func (x *CommittedOffsetsResponse) GetOffsets() []*CommittedOffset {
+func (x *CommittedResponse) GetOffsets() []*CommittedOffset {
 	if x != nil {
 		return x.Offsets
 	}
@@ -1010,33 +1010,33 @@ func (x *CommittedOffset) GetCommitted() *timestamppb.Timestamp {
 	return nil
 }
 
-type GroupConsumeRequest struct {
+type GroupServiceConsumeRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Event:
 	//
-	//	*GroupConsumeRequest_Open
-	//	*GroupConsumeRequest_Commit
-	//	*GroupConsumeRequest_Revoked
-	//	*GroupConsumeRequest_Ping
-	Event         isGroupConsumeRequest_Event `protobuf_oneof:"event"`
+	//	*GroupServiceConsumeRequest_Open
+	//	*GroupServiceConsumeRequest_Commit
+	//	*GroupServiceConsumeRequest_Revoked
+	//	*GroupServiceConsumeRequest_Ping
+	Event         isGroupServiceConsumeRequest_Event `protobuf_oneof:"event"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *GroupConsumeRequest) Reset() {
-	*x = GroupConsumeRequest{}
+func (x *GroupServiceConsumeRequest) Reset() {
+	*x = GroupServiceConsumeRequest{}
 	mi := &file_tidemark_v1_group_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *GroupConsumeRequest) String() string {
+func (x *GroupServiceConsumeRequest) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*GroupConsumeRequest) ProtoMessage() {}
+func (*GroupServiceConsumeRequest) ProtoMessage() {}
 
-func (x *GroupConsumeRequest) ProtoReflect() protoreflect.Message {
+func (x *GroupServiceConsumeRequest) ProtoReflect() protoreflect.Message {
 	mi := &file_tidemark_v1_group_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -1048,88 +1048,88 @@ func (x *GroupConsumeRequest) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use GroupConsumeRequest.ProtoReflect.Descriptor instead.
-func (*GroupConsumeRequest) Descriptor() ([]byte, []int) {
+// Deprecated: Use GroupServiceConsumeRequest.ProtoReflect.Descriptor instead.
+func (*GroupServiceConsumeRequest) Descriptor() ([]byte, []int) {
 	return file_tidemark_v1_group_proto_rawDescGZIP(), []int{16}
 }
 
-func (x *GroupConsumeRequest) GetEvent() isGroupConsumeRequest_Event {
+func (x *GroupServiceConsumeRequest) GetEvent() isGroupServiceConsumeRequest_Event {
 	if x != nil {
 		return x.Event
 	}
 	return nil
 }
 
-func (x *GroupConsumeRequest) GetOpen() *GroupOpen {
+func (x *GroupServiceConsumeRequest) GetOpen() *GroupOpen {
 	if x != nil {
-		if x, ok := x.Event.(*GroupConsumeRequest_Open); ok {
+		if x, ok := x.Event.(*GroupServiceConsumeRequest_Open); ok {
 			return x.Open
 		}
 	}
 	return nil
 }
 
-func (x *GroupConsumeRequest) GetCommit() *GroupCommit {
+func (x *GroupServiceConsumeRequest) GetCommit() *GroupCommit {
 	if x != nil {
-		if x, ok := x.Event.(*GroupConsumeRequest_Commit); ok {
+		if x, ok := x.Event.(*GroupServiceConsumeRequest_Commit); ok {
 			return x.Commit
 		}
 	}
 	return nil
 }
 
-func (x *GroupConsumeRequest) GetRevoked() *GroupRevoked {
+func (x *GroupServiceConsumeRequest) GetRevoked() *GroupRevoked {
 	if x != nil {
-		if x, ok := x.Event.(*GroupConsumeRequest_Revoked); ok {
+		if x, ok := x.Event.(*GroupServiceConsumeRequest_Revoked); ok {
 			return x.Revoked
 		}
 	}
 	return nil
 }
 
-func (x *GroupConsumeRequest) GetPing() *GroupPing {
+func (x *GroupServiceConsumeRequest) GetPing() *GroupPing {
 	if x != nil {
-		if x, ok := x.Event.(*GroupConsumeRequest_Ping); ok {
+		if x, ok := x.Event.(*GroupServiceConsumeRequest_Ping); ok {
 			return x.Ping
 		}
 	}
 	return nil
 }
 
-type isGroupConsumeRequest_Event interface {
-	isGroupConsumeRequest_Event()
+type isGroupServiceConsumeRequest_Event interface {
+	isGroupServiceConsumeRequest_Event()
 }
 
-type GroupConsumeRequest_Open struct {
+type GroupServiceConsumeRequest_Open struct {
 	// First message.
 	Open *GroupOpen `protobuf:"bytes,1,opt,name=open,proto3,oneof"`
 }
 
-type GroupConsumeRequest_Commit struct {
+type GroupServiceConsumeRequest_Commit struct {
 	Commit *GroupCommit `protobuf:"bytes,2,opt,name=commit,proto3,oneof"`
 }
 
-type GroupConsumeRequest_Revoked struct {
+type GroupServiceConsumeRequest_Revoked struct {
 	// The partitions of a Revoke have been given up; commits for them came before.
 	Revoked *GroupRevoked `protobuf:"bytes,3,opt,name=revoked,proto3,oneof"`
 }
 
-type GroupConsumeRequest_Ping struct {
+type GroupServiceConsumeRequest_Ping struct {
 	// At least three times in session_timeout_ms; any message counts.
 	Ping *GroupPing `protobuf:"bytes,4,opt,name=ping,proto3,oneof"`
 }
 
-func (*GroupConsumeRequest_Open) isGroupConsumeRequest_Event() {}
+func (*GroupServiceConsumeRequest_Open) isGroupServiceConsumeRequest_Event() {}
 
-func (*GroupConsumeRequest_Commit) isGroupConsumeRequest_Event() {}
+func (*GroupServiceConsumeRequest_Commit) isGroupServiceConsumeRequest_Event() {}
 
-func (*GroupConsumeRequest_Revoked) isGroupConsumeRequest_Event() {}
+func (*GroupServiceConsumeRequest_Revoked) isGroupServiceConsumeRequest_Event() {}
 
-func (*GroupConsumeRequest_Ping) isGroupConsumeRequest_Event() {}
+func (*GroupServiceConsumeRequest_Ping) isGroupServiceConsumeRequest_Event() {}
 
 type GroupOpen struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	Join  *JoinGroupRequest      `protobuf:"bytes,1,opt,name=join,proto3" json:"join,omitempty"`
+	Join  *JoinRequest           `protobuf:"bytes,1,opt,name=join,proto3" json:"join,omitempty"`
 	// Where to begin without a committed offset: start (the default) or end.
 	FromEnd       bool `protobuf:"varint,2,opt,name=from_end,json=fromEnd,proto3" json:"from_end,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -1166,7 +1166,7 @@ func (*GroupOpen) Descriptor() ([]byte, []int) {
 	return file_tidemark_v1_group_proto_rawDescGZIP(), []int{17}
 }
 
-func (x *GroupOpen) GetJoin() *JoinGroupRequest {
+func (x *GroupOpen) GetJoin() *JoinRequest {
 	if x != nil {
 		return x.Join
 	}
@@ -1313,33 +1313,33 @@ func (*GroupPing) Descriptor() ([]byte, []int) {
 	return file_tidemark_v1_group_proto_rawDescGZIP(), []int{20}
 }
 
-type GroupConsumeResponse struct {
+type GroupServiceConsumeResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Event:
 	//
-	//	*GroupConsumeResponse_Assign
-	//	*GroupConsumeResponse_Records
-	//	*GroupConsumeResponse_Committed
-	//	*GroupConsumeResponse_Revoke
-	Event         isGroupConsumeResponse_Event `protobuf_oneof:"event"`
+	//	*GroupServiceConsumeResponse_Assign
+	//	*GroupServiceConsumeResponse_Records
+	//	*GroupServiceConsumeResponse_Committed
+	//	*GroupServiceConsumeResponse_Revoke
+	Event         isGroupServiceConsumeResponse_Event `protobuf_oneof:"event"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *GroupConsumeResponse) Reset() {
-	*x = GroupConsumeResponse{}
+func (x *GroupServiceConsumeResponse) Reset() {
+	*x = GroupServiceConsumeResponse{}
 	mi := &file_tidemark_v1_group_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *GroupConsumeResponse) String() string {
+func (x *GroupServiceConsumeResponse) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*GroupConsumeResponse) ProtoMessage() {}
+func (*GroupServiceConsumeResponse) ProtoMessage() {}
 
-func (x *GroupConsumeResponse) ProtoReflect() protoreflect.Message {
+func (x *GroupServiceConsumeResponse) ProtoReflect() protoreflect.Message {
 	mi := &file_tidemark_v1_group_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -1351,81 +1351,81 @@ func (x *GroupConsumeResponse) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use GroupConsumeResponse.ProtoReflect.Descriptor instead.
-func (*GroupConsumeResponse) Descriptor() ([]byte, []int) {
+// Deprecated: Use GroupServiceConsumeResponse.ProtoReflect.Descriptor instead.
+func (*GroupServiceConsumeResponse) Descriptor() ([]byte, []int) {
 	return file_tidemark_v1_group_proto_rawDescGZIP(), []int{21}
 }
 
-func (x *GroupConsumeResponse) GetEvent() isGroupConsumeResponse_Event {
+func (x *GroupServiceConsumeResponse) GetEvent() isGroupServiceConsumeResponse_Event {
 	if x != nil {
 		return x.Event
 	}
 	return nil
 }
 
-func (x *GroupConsumeResponse) GetAssign() *GroupAssign {
+func (x *GroupServiceConsumeResponse) GetAssign() *GroupAssign {
 	if x != nil {
-		if x, ok := x.Event.(*GroupConsumeResponse_Assign); ok {
+		if x, ok := x.Event.(*GroupServiceConsumeResponse_Assign); ok {
 			return x.Assign
 		}
 	}
 	return nil
 }
 
-func (x *GroupConsumeResponse) GetRecords() *GroupRecords {
+func (x *GroupServiceConsumeResponse) GetRecords() *GroupRecords {
 	if x != nil {
-		if x, ok := x.Event.(*GroupConsumeResponse_Records); ok {
+		if x, ok := x.Event.(*GroupServiceConsumeResponse_Records); ok {
 			return x.Records
 		}
 	}
 	return nil
 }
 
-func (x *GroupConsumeResponse) GetCommitted() *GroupCommitted {
+func (x *GroupServiceConsumeResponse) GetCommitted() *GroupCommitted {
 	if x != nil {
-		if x, ok := x.Event.(*GroupConsumeResponse_Committed); ok {
+		if x, ok := x.Event.(*GroupServiceConsumeResponse_Committed); ok {
 			return x.Committed
 		}
 	}
 	return nil
 }
 
-func (x *GroupConsumeResponse) GetRevoke() *GroupRevoke {
+func (x *GroupServiceConsumeResponse) GetRevoke() *GroupRevoke {
 	if x != nil {
-		if x, ok := x.Event.(*GroupConsumeResponse_Revoke); ok {
+		if x, ok := x.Event.(*GroupServiceConsumeResponse_Revoke); ok {
 			return x.Revoke
 		}
 	}
 	return nil
 }
 
-type isGroupConsumeResponse_Event interface {
-	isGroupConsumeResponse_Event()
+type isGroupServiceConsumeResponse_Event interface {
+	isGroupServiceConsumeResponse_Event()
 }
 
-type GroupConsumeResponse_Assign struct {
+type GroupServiceConsumeResponse_Assign struct {
 	Assign *GroupAssign `protobuf:"bytes,1,opt,name=assign,proto3,oneof"`
 }
 
-type GroupConsumeResponse_Records struct {
+type GroupServiceConsumeResponse_Records struct {
 	Records *GroupRecords `protobuf:"bytes,2,opt,name=records,proto3,oneof"`
 }
 
-type GroupConsumeResponse_Committed struct {
+type GroupServiceConsumeResponse_Committed struct {
 	Committed *GroupCommitted `protobuf:"bytes,3,opt,name=committed,proto3,oneof"`
 }
 
-type GroupConsumeResponse_Revoke struct {
+type GroupServiceConsumeResponse_Revoke struct {
 	Revoke *GroupRevoke `protobuf:"bytes,4,opt,name=revoke,proto3,oneof"`
 }
 
-func (*GroupConsumeResponse_Assign) isGroupConsumeResponse_Event() {}
+func (*GroupServiceConsumeResponse_Assign) isGroupServiceConsumeResponse_Event() {}
 
-func (*GroupConsumeResponse_Records) isGroupConsumeResponse_Event() {}
+func (*GroupServiceConsumeResponse_Records) isGroupServiceConsumeResponse_Event() {}
 
-func (*GroupConsumeResponse_Committed) isGroupConsumeResponse_Event() {}
+func (*GroupServiceConsumeResponse_Committed) isGroupServiceConsumeResponse_Event() {}
 
-func (*GroupConsumeResponse_Revoke) isGroupConsumeResponse_Event() {}
+func (*GroupServiceConsumeResponse_Revoke) isGroupServiceConsumeResponse_Event() {}
 
 type GroupAssign struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2461,8 +2461,8 @@ const file_tidemark_v1_group_proto_rawDesc = "" +
 	"instanceId\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x04 \x01(\x05R\n" +
-	"generation\"\xcb\x02\n" +
-	"\x10JoinGroupRequest\x12\x14\n" +
+	"generation\"\xc6\x02\n" +
+	"\vJoinRequest\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12\x1b\n" +
 	"\tmember_id\x18\x02 \x01(\tR\bmemberId\x12\x1f\n" +
 	"\vinstance_id\x18\x03 \x01(\tR\n" +
@@ -2472,8 +2472,8 @@ const file_tidemark_v1_group_proto_rawDesc = "" +
 	"\bstrategy\x18\x06 \x01(\tR\bstrategy\x122\n" +
 	"\x05owned\x18\a \x03(\v2\x1c.tidemark.v1.TopicPartitionsR\x05owned\x12,\n" +
 	"\x12session_timeout_ms\x18\b \x01(\x05R\x10sessionTimeoutMs\x120\n" +
-	"\x14rebalance_timeout_ms\x18\t \x01(\x05R\x12rebalanceTimeoutMs\"\xc2\x01\n" +
-	"\x11JoinGroupResponse\x12\x1b\n" +
+	"\x14rebalance_timeout_ms\x18\t \x01(\x05R\x12rebalanceTimeoutMs\"\xbd\x01\n" +
+	"\fJoinResponse\x12\x1b\n" +
 	"\tmember_id\x18\x01 \x01(\tR\bmemberId\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x02 \x01(\x05R\n" +
@@ -2489,11 +2489,11 @@ const file_tidemark_v1_group_proto_rawDesc = "" +
 	"\x10HeartbeatRequest\x12/\n" +
 	"\x06member\x18\x01 \x01(\v2\x17.tidemark.v1.MembershipR\x06member\"+\n" +
 	"\x11HeartbeatResponse\x12\x16\n" +
-	"\x06rejoin\x18\x01 \x01(\bR\x06rejoin\"D\n" +
-	"\x11LeaveGroupRequest\x12/\n" +
-	"\x06member\x18\x01 \x01(\v2\x17.tidemark.v1.MembershipR\x06member\"\x14\n" +
-	"\x12LeaveGroupResponse\"|\n" +
-	"\x14CommitOffsetsRequest\x12/\n" +
+	"\x06rejoin\x18\x01 \x01(\bR\x06rejoin\"?\n" +
+	"\fLeaveRequest\x12/\n" +
+	"\x06member\x18\x01 \x01(\v2\x17.tidemark.v1.MembershipR\x06member\"\x0f\n" +
+	"\rLeaveResponse\"u\n" +
+	"\rCommitRequest\x12/\n" +
 	"\x06member\x18\x01 \x01(\v2\x17.tidemark.v1.MembershipR\x06member\x123\n" +
 	"\aoffsets\x18\x02 \x03(\v2\x19.tidemark.v1.OffsetCommitR\aoffsets\"\xb4\x01\n" +
 	"\fOffsetCommit\x12\x14\n" +
@@ -2502,20 +2502,20 @@ const file_tidemark_v1_group_proto_rawDesc = "" +
 	"\x06offset\x18\x03 \x01(\x03R\x06offset\x12!\n" +
 	"\fleader_epoch\x18\x04 \x01(\x05R\vleaderEpoch\x12\x1a\n" +
 	"\bmetadata\x18\x05 \x01(\tR\bmetadata\x12\x19\n" +
-	"\btopic_id\x18\x06 \x01(\tR\atopicId\"I\n" +
-	"\x15CommitOffsetsResponse\x120\n" +
+	"\btopic_id\x18\x06 \x01(\tR\atopicId\"B\n" +
+	"\x0eCommitResponse\x120\n" +
 	"\x06errors\x18\x01 \x03(\v2\x18.tidemark.v1.CommitErrorR\x06errors\"s\n" +
 	"\vCommitError\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x1c\n" +
 	"\tpartition\x18\x02 \x01(\x05R\tpartition\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x18\n" +
-	"\amessage\x18\x04 \x01(\tR\amessage\"m\n" +
-	"\x17CommittedOffsetsRequest\x12\x14\n" +
+	"\amessage\x18\x04 \x01(\tR\amessage\"f\n" +
+	"\x10CommittedRequest\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12<\n" +
 	"\n" +
 	"partitions\x18\x02 \x03(\v2\x1c.tidemark.v1.TopicPartitionsR\n" +
-	"partitions\"R\n" +
-	"\x18CommittedOffsetsResponse\x126\n" +
+	"partitions\"K\n" +
+	"\x11CommittedResponse\x126\n" +
 	"\aoffsets\x18\x01 \x03(\v2\x1c.tidemark.v1.CommittedOffsetR\aoffsets\"\xd6\x01\n" +
 	"\x0fCommittedOffset\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x1c\n" +
@@ -2523,15 +2523,15 @@ const file_tidemark_v1_group_proto_rawDesc = "" +
 	"\x06offset\x18\x03 \x01(\x03R\x06offset\x12!\n" +
 	"\fleader_epoch\x18\x04 \x01(\x05R\vleaderEpoch\x12\x1a\n" +
 	"\bmetadata\x18\x05 \x01(\tR\bmetadata\x128\n" +
-	"\tcommitted\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\tcommitted\"\xe5\x01\n" +
-	"\x13GroupConsumeRequest\x12,\n" +
+	"\tcommitted\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\tcommitted\"\xec\x01\n" +
+	"\x1aGroupServiceConsumeRequest\x12,\n" +
 	"\x04open\x18\x01 \x01(\v2\x16.tidemark.v1.GroupOpenH\x00R\x04open\x122\n" +
 	"\x06commit\x18\x02 \x01(\v2\x18.tidemark.v1.GroupCommitH\x00R\x06commit\x125\n" +
 	"\arevoked\x18\x03 \x01(\v2\x19.tidemark.v1.GroupRevokedH\x00R\arevoked\x12,\n" +
 	"\x04ping\x18\x04 \x01(\v2\x16.tidemark.v1.GroupPingH\x00R\x04pingB\a\n" +
-	"\x05event\"Y\n" +
-	"\tGroupOpen\x121\n" +
-	"\x04join\x18\x01 \x01(\v2\x1d.tidemark.v1.JoinGroupRequestR\x04join\x12\x19\n" +
+	"\x05event\"T\n" +
+	"\tGroupOpen\x12,\n" +
+	"\x04join\x18\x01 \x01(\v2\x18.tidemark.v1.JoinRequestR\x04join\x12\x19\n" +
 	"\bfrom_end\x18\x02 \x01(\bR\afromEnd\"d\n" +
 	"\vGroupCommit\x12 \n" +
 	"\vcorrelation\x18\x01 \x01(\x04R\vcorrelation\x123\n" +
@@ -2540,8 +2540,8 @@ const file_tidemark_v1_group_proto_rawDesc = "" +
 	"\n" +
 	"generation\x18\x01 \x01(\x05R\n" +
 	"generation\"\v\n" +
-	"\tGroupPing\"\xfb\x01\n" +
-	"\x14GroupConsumeResponse\x122\n" +
+	"\tGroupPing\"\x82\x02\n" +
+	"\x1bGroupServiceConsumeResponse\x122\n" +
 	"\x06assign\x18\x01 \x01(\v2\x18.tidemark.v1.GroupAssignH\x00R\x06assign\x125\n" +
 	"\arecords\x18\x02 \x01(\v2\x19.tidemark.v1.GroupRecordsH\x00R\arecords\x12;\n" +
 	"\tcommitted\x18\x03 \x01(\v2\x1b.tidemark.v1.GroupCommittedH\x00R\tcommitted\x122\n" +
@@ -2621,14 +2621,14 @@ const file_tidemark_v1_group_proto_rawDesc = "" +
 	"\aoffsets\x18\x01 \x03(\v2\x1c.tidemark.v1.CommittedOffsetR\aoffsets\"*\n" +
 	"\x12DeleteGroupRequest\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\"\x15\n" +
-	"\x13DeleteGroupResponse2\xbe\x06\n" +
-	"\fGroupService\x12E\n" +
-	"\x04Join\x12\x1d.tidemark.v1.JoinGroupRequest\x1a\x1e.tidemark.v1.JoinGroupResponse\x12J\n" +
-	"\tHeartbeat\x12\x1d.tidemark.v1.HeartbeatRequest\x1a\x1e.tidemark.v1.HeartbeatResponse\x12H\n" +
-	"\x05Leave\x12\x1e.tidemark.v1.LeaveGroupRequest\x1a\x1f.tidemark.v1.LeaveGroupResponse\x12O\n" +
-	"\x06Commit\x12!.tidemark.v1.CommitOffsetsRequest\x1a\".tidemark.v1.CommitOffsetsResponse\x12]\n" +
-	"\tCommitted\x12$.tidemark.v1.CommittedOffsetsRequest\x1a%.tidemark.v1.CommittedOffsetsResponse\"\x03\x90\x02\x01\x12R\n" +
-	"\aConsume\x12 .tidemark.v1.GroupConsumeRequest\x1a!.tidemark.v1.GroupConsumeResponse(\x010\x01\x12R\n" +
+	"\x13DeleteGroupResponse2\x9c\x06\n" +
+	"\fGroupService\x12;\n" +
+	"\x04Join\x12\x18.tidemark.v1.JoinRequest\x1a\x19.tidemark.v1.JoinResponse\x12J\n" +
+	"\tHeartbeat\x12\x1d.tidemark.v1.HeartbeatRequest\x1a\x1e.tidemark.v1.HeartbeatResponse\x12>\n" +
+	"\x05Leave\x12\x19.tidemark.v1.LeaveRequest\x1a\x1a.tidemark.v1.LeaveResponse\x12A\n" +
+	"\x06Commit\x12\x1a.tidemark.v1.CommitRequest\x1a\x1b.tidemark.v1.CommitResponse\x12O\n" +
+	"\tCommitted\x12\x1d.tidemark.v1.CommittedRequest\x1a\x1e.tidemark.v1.CommittedResponse\"\x03\x90\x02\x01\x12`\n" +
+	"\aConsume\x12'.tidemark.v1.GroupServiceConsumeRequest\x1a(.tidemark.v1.GroupServiceConsumeResponse(\x010\x01\x12R\n" +
 	"\n" +
 	"ListGroups\x12\x1e.tidemark.v1.ListGroupsRequest\x1a\x1f.tidemark.v1.ListGroupsResponse\"\x03\x90\x02\x01\x12[\n" +
 	"\rDescribeGroup\x12!.tidemark.v1.DescribeGroupRequest\x1a\".tidemark.v1.DescribeGroupResponse\"\x03\x90\x02\x01\x12J\n" +
@@ -2649,68 +2649,68 @@ func file_tidemark_v1_group_proto_rawDescGZIP() []byte {
 
 var file_tidemark_v1_group_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
 var file_tidemark_v1_group_proto_goTypes = []any{
-	(*TopicPartitions)(nil),          // 0: tidemark.v1.TopicPartitions
-	(*Membership)(nil),               // 1: tidemark.v1.Membership
-	(*JoinGroupRequest)(nil),         // 2: tidemark.v1.JoinGroupRequest
-	(*JoinGroupResponse)(nil),        // 3: tidemark.v1.JoinGroupResponse
-	(*AssignedPartition)(nil),        // 4: tidemark.v1.AssignedPartition
-	(*HeartbeatRequest)(nil),         // 5: tidemark.v1.HeartbeatRequest
-	(*HeartbeatResponse)(nil),        // 6: tidemark.v1.HeartbeatResponse
-	(*LeaveGroupRequest)(nil),        // 7: tidemark.v1.LeaveGroupRequest
-	(*LeaveGroupResponse)(nil),       // 8: tidemark.v1.LeaveGroupResponse
-	(*CommitOffsetsRequest)(nil),     // 9: tidemark.v1.CommitOffsetsRequest
-	(*OffsetCommit)(nil),             // 10: tidemark.v1.OffsetCommit
-	(*CommitOffsetsResponse)(nil),    // 11: tidemark.v1.CommitOffsetsResponse
-	(*CommitError)(nil),              // 12: tidemark.v1.CommitError
-	(*CommittedOffsetsRequest)(nil),  // 13: tidemark.v1.CommittedOffsetsRequest
-	(*CommittedOffsetsResponse)(nil), // 14: tidemark.v1.CommittedOffsetsResponse
-	(*CommittedOffset)(nil),          // 15: tidemark.v1.CommittedOffset
-	(*GroupConsumeRequest)(nil),      // 16: tidemark.v1.GroupConsumeRequest
-	(*GroupOpen)(nil),                // 17: tidemark.v1.GroupOpen
-	(*GroupCommit)(nil),              // 18: tidemark.v1.GroupCommit
-	(*GroupRevoked)(nil),             // 19: tidemark.v1.GroupRevoked
-	(*GroupPing)(nil),                // 20: tidemark.v1.GroupPing
-	(*GroupConsumeResponse)(nil),     // 21: tidemark.v1.GroupConsumeResponse
-	(*GroupAssign)(nil),              // 22: tidemark.v1.GroupAssign
-	(*GroupRecords)(nil),             // 23: tidemark.v1.GroupRecords
-	(*GroupCommitted)(nil),           // 24: tidemark.v1.GroupCommitted
-	(*GroupRevoke)(nil),              // 25: tidemark.v1.GroupRevoke
-	(*ListGroupsRequest)(nil),        // 26: tidemark.v1.ListGroupsRequest
-	(*ListGroupsResponse)(nil),       // 27: tidemark.v1.ListGroupsResponse
-	(*GroupListing)(nil),             // 28: tidemark.v1.GroupListing
-	(*DescribeGroupRequest)(nil),     // 29: tidemark.v1.DescribeGroupRequest
-	(*DescribeGroupResponse)(nil),    // 30: tidemark.v1.DescribeGroupResponse
-	(*GroupMember)(nil),              // 31: tidemark.v1.GroupMember
-	(*GroupLag)(nil),                 // 32: tidemark.v1.GroupLag
-	(*SeekGroupRequest)(nil),         // 33: tidemark.v1.SeekGroupRequest
-	(*GroupSeek)(nil),                // 34: tidemark.v1.GroupSeek
-	(*SeekGroupResponse)(nil),        // 35: tidemark.v1.SeekGroupResponse
-	(*DeleteGroupRequest)(nil),       // 36: tidemark.v1.DeleteGroupRequest
-	(*DeleteGroupResponse)(nil),      // 37: tidemark.v1.DeleteGroupResponse
-	(*timestamppb.Timestamp)(nil),    // 38: google.protobuf.Timestamp
-	(*PartitionBatches)(nil),         // 39: tidemark.v1.PartitionBatches
+	(*TopicPartitions)(nil),             // 0: tidemark.v1.TopicPartitions
+	(*Membership)(nil),                  // 1: tidemark.v1.Membership
+	(*JoinRequest)(nil),                 // 2: tidemark.v1.JoinRequest
+	(*JoinResponse)(nil),                // 3: tidemark.v1.JoinResponse
+	(*AssignedPartition)(nil),           // 4: tidemark.v1.AssignedPartition
+	(*HeartbeatRequest)(nil),            // 5: tidemark.v1.HeartbeatRequest
+	(*HeartbeatResponse)(nil),           // 6: tidemark.v1.HeartbeatResponse
+	(*LeaveRequest)(nil),                // 7: tidemark.v1.LeaveRequest
+	(*LeaveResponse)(nil),               // 8: tidemark.v1.LeaveResponse
+	(*CommitRequest)(nil),               // 9: tidemark.v1.CommitRequest
+	(*OffsetCommit)(nil),                // 10: tidemark.v1.OffsetCommit
+	(*CommitResponse)(nil),              // 11: tidemark.v1.CommitResponse
+	(*CommitError)(nil),                 // 12: tidemark.v1.CommitError
+	(*CommittedRequest)(nil),            // 13: tidemark.v1.CommittedRequest
+	(*CommittedResponse)(nil),           // 14: tidemark.v1.CommittedResponse
+	(*CommittedOffset)(nil),             // 15: tidemark.v1.CommittedOffset
+	(*GroupServiceConsumeRequest)(nil),  // 16: tidemark.v1.GroupServiceConsumeRequest
+	(*GroupOpen)(nil),                   // 17: tidemark.v1.GroupOpen
+	(*GroupCommit)(nil),                 // 18: tidemark.v1.GroupCommit
+	(*GroupRevoked)(nil),                // 19: tidemark.v1.GroupRevoked
+	(*GroupPing)(nil),                   // 20: tidemark.v1.GroupPing
+	(*GroupServiceConsumeResponse)(nil), // 21: tidemark.v1.GroupServiceConsumeResponse
+	(*GroupAssign)(nil),                 // 22: tidemark.v1.GroupAssign
+	(*GroupRecords)(nil),                // 23: tidemark.v1.GroupRecords
+	(*GroupCommitted)(nil),              // 24: tidemark.v1.GroupCommitted
+	(*GroupRevoke)(nil),                 // 25: tidemark.v1.GroupRevoke
+	(*ListGroupsRequest)(nil),           // 26: tidemark.v1.ListGroupsRequest
+	(*ListGroupsResponse)(nil),          // 27: tidemark.v1.ListGroupsResponse
+	(*GroupListing)(nil),                // 28: tidemark.v1.GroupListing
+	(*DescribeGroupRequest)(nil),        // 29: tidemark.v1.DescribeGroupRequest
+	(*DescribeGroupResponse)(nil),       // 30: tidemark.v1.DescribeGroupResponse
+	(*GroupMember)(nil),                 // 31: tidemark.v1.GroupMember
+	(*GroupLag)(nil),                    // 32: tidemark.v1.GroupLag
+	(*SeekGroupRequest)(nil),            // 33: tidemark.v1.SeekGroupRequest
+	(*GroupSeek)(nil),                   // 34: tidemark.v1.GroupSeek
+	(*SeekGroupResponse)(nil),           // 35: tidemark.v1.SeekGroupResponse
+	(*DeleteGroupRequest)(nil),          // 36: tidemark.v1.DeleteGroupRequest
+	(*DeleteGroupResponse)(nil),         // 37: tidemark.v1.DeleteGroupResponse
+	(*timestamppb.Timestamp)(nil),       // 38: google.protobuf.Timestamp
+	(*PartitionBatches)(nil),            // 39: tidemark.v1.PartitionBatches
 }
 var file_tidemark_v1_group_proto_depIdxs = []int32{
-	0,  // 0: tidemark.v1.JoinGroupRequest.owned:type_name -> tidemark.v1.TopicPartitions
-	4,  // 1: tidemark.v1.JoinGroupResponse.assigned:type_name -> tidemark.v1.AssignedPartition
+	0,  // 0: tidemark.v1.JoinRequest.owned:type_name -> tidemark.v1.TopicPartitions
+	4,  // 1: tidemark.v1.JoinResponse.assigned:type_name -> tidemark.v1.AssignedPartition
 	1,  // 2: tidemark.v1.HeartbeatRequest.member:type_name -> tidemark.v1.Membership
-	1,  // 3: tidemark.v1.LeaveGroupRequest.member:type_name -> tidemark.v1.Membership
-	1,  // 4: tidemark.v1.CommitOffsetsRequest.member:type_name -> tidemark.v1.Membership
-	10, // 5: tidemark.v1.CommitOffsetsRequest.offsets:type_name -> tidemark.v1.OffsetCommit
-	12, // 6: tidemark.v1.CommitOffsetsResponse.errors:type_name -> tidemark.v1.CommitError
-	0,  // 7: tidemark.v1.CommittedOffsetsRequest.partitions:type_name -> tidemark.v1.TopicPartitions
-	15, // 8: tidemark.v1.CommittedOffsetsResponse.offsets:type_name -> tidemark.v1.CommittedOffset
+	1,  // 3: tidemark.v1.LeaveRequest.member:type_name -> tidemark.v1.Membership
+	1,  // 4: tidemark.v1.CommitRequest.member:type_name -> tidemark.v1.Membership
+	10, // 5: tidemark.v1.CommitRequest.offsets:type_name -> tidemark.v1.OffsetCommit
+	12, // 6: tidemark.v1.CommitResponse.errors:type_name -> tidemark.v1.CommitError
+	0,  // 7: tidemark.v1.CommittedRequest.partitions:type_name -> tidemark.v1.TopicPartitions
+	15, // 8: tidemark.v1.CommittedResponse.offsets:type_name -> tidemark.v1.CommittedOffset
 	38, // 9: tidemark.v1.CommittedOffset.committed:type_name -> google.protobuf.Timestamp
-	17, // 10: tidemark.v1.GroupConsumeRequest.open:type_name -> tidemark.v1.GroupOpen
-	18, // 11: tidemark.v1.GroupConsumeRequest.commit:type_name -> tidemark.v1.GroupCommit
-	19, // 12: tidemark.v1.GroupConsumeRequest.revoked:type_name -> tidemark.v1.GroupRevoked
-	20, // 13: tidemark.v1.GroupConsumeRequest.ping:type_name -> tidemark.v1.GroupPing
-	2,  // 14: tidemark.v1.GroupOpen.join:type_name -> tidemark.v1.JoinGroupRequest
+	17, // 10: tidemark.v1.GroupServiceConsumeRequest.open:type_name -> tidemark.v1.GroupOpen
+	18, // 11: tidemark.v1.GroupServiceConsumeRequest.commit:type_name -> tidemark.v1.GroupCommit
+	19, // 12: tidemark.v1.GroupServiceConsumeRequest.revoked:type_name -> tidemark.v1.GroupRevoked
+	20, // 13: tidemark.v1.GroupServiceConsumeRequest.ping:type_name -> tidemark.v1.GroupPing
+	2,  // 14: tidemark.v1.GroupOpen.join:type_name -> tidemark.v1.JoinRequest
 	10, // 15: tidemark.v1.GroupCommit.offsets:type_name -> tidemark.v1.OffsetCommit
-	22, // 16: tidemark.v1.GroupConsumeResponse.assign:type_name -> tidemark.v1.GroupAssign
-	23, // 17: tidemark.v1.GroupConsumeResponse.records:type_name -> tidemark.v1.GroupRecords
-	24, // 18: tidemark.v1.GroupConsumeResponse.committed:type_name -> tidemark.v1.GroupCommitted
-	25, // 19: tidemark.v1.GroupConsumeResponse.revoke:type_name -> tidemark.v1.GroupRevoke
+	22, // 16: tidemark.v1.GroupServiceConsumeResponse.assign:type_name -> tidemark.v1.GroupAssign
+	23, // 17: tidemark.v1.GroupServiceConsumeResponse.records:type_name -> tidemark.v1.GroupRecords
+	24, // 18: tidemark.v1.GroupServiceConsumeResponse.committed:type_name -> tidemark.v1.GroupCommitted
+	25, // 19: tidemark.v1.GroupServiceConsumeResponse.revoke:type_name -> tidemark.v1.GroupRevoke
 	4,  // 20: tidemark.v1.GroupAssign.assigned:type_name -> tidemark.v1.AssignedPartition
 	39, // 21: tidemark.v1.GroupRecords.batches:type_name -> tidemark.v1.PartitionBatches
 	12, // 22: tidemark.v1.GroupCommitted.errors:type_name -> tidemark.v1.CommitError
@@ -2721,22 +2721,22 @@ var file_tidemark_v1_group_proto_depIdxs = []int32{
 	0,  // 27: tidemark.v1.GroupMember.assigned:type_name -> tidemark.v1.TopicPartitions
 	34, // 28: tidemark.v1.SeekGroupRequest.seeks:type_name -> tidemark.v1.GroupSeek
 	15, // 29: tidemark.v1.SeekGroupResponse.offsets:type_name -> tidemark.v1.CommittedOffset
-	2,  // 30: tidemark.v1.GroupService.Join:input_type -> tidemark.v1.JoinGroupRequest
+	2,  // 30: tidemark.v1.GroupService.Join:input_type -> tidemark.v1.JoinRequest
 	5,  // 31: tidemark.v1.GroupService.Heartbeat:input_type -> tidemark.v1.HeartbeatRequest
-	7,  // 32: tidemark.v1.GroupService.Leave:input_type -> tidemark.v1.LeaveGroupRequest
-	9,  // 33: tidemark.v1.GroupService.Commit:input_type -> tidemark.v1.CommitOffsetsRequest
-	13, // 34: tidemark.v1.GroupService.Committed:input_type -> tidemark.v1.CommittedOffsetsRequest
-	16, // 35: tidemark.v1.GroupService.Consume:input_type -> tidemark.v1.GroupConsumeRequest
+	7,  // 32: tidemark.v1.GroupService.Leave:input_type -> tidemark.v1.LeaveRequest
+	9,  // 33: tidemark.v1.GroupService.Commit:input_type -> tidemark.v1.CommitRequest
+	13, // 34: tidemark.v1.GroupService.Committed:input_type -> tidemark.v1.CommittedRequest
+	16, // 35: tidemark.v1.GroupService.Consume:input_type -> tidemark.v1.GroupServiceConsumeRequest
 	26, // 36: tidemark.v1.GroupService.ListGroups:input_type -> tidemark.v1.ListGroupsRequest
 	29, // 37: tidemark.v1.GroupService.DescribeGroup:input_type -> tidemark.v1.DescribeGroupRequest
 	33, // 38: tidemark.v1.GroupService.SeekGroup:input_type -> tidemark.v1.SeekGroupRequest
 	36, // 39: tidemark.v1.GroupService.DeleteGroup:input_type -> tidemark.v1.DeleteGroupRequest
-	3,  // 40: tidemark.v1.GroupService.Join:output_type -> tidemark.v1.JoinGroupResponse
+	3,  // 40: tidemark.v1.GroupService.Join:output_type -> tidemark.v1.JoinResponse
 	6,  // 41: tidemark.v1.GroupService.Heartbeat:output_type -> tidemark.v1.HeartbeatResponse
-	8,  // 42: tidemark.v1.GroupService.Leave:output_type -> tidemark.v1.LeaveGroupResponse
-	11, // 43: tidemark.v1.GroupService.Commit:output_type -> tidemark.v1.CommitOffsetsResponse
-	14, // 44: tidemark.v1.GroupService.Committed:output_type -> tidemark.v1.CommittedOffsetsResponse
-	21, // 45: tidemark.v1.GroupService.Consume:output_type -> tidemark.v1.GroupConsumeResponse
+	8,  // 42: tidemark.v1.GroupService.Leave:output_type -> tidemark.v1.LeaveResponse
+	11, // 43: tidemark.v1.GroupService.Commit:output_type -> tidemark.v1.CommitResponse
+	14, // 44: tidemark.v1.GroupService.Committed:output_type -> tidemark.v1.CommittedResponse
+	21, // 45: tidemark.v1.GroupService.Consume:output_type -> tidemark.v1.GroupServiceConsumeResponse
 	27, // 46: tidemark.v1.GroupService.ListGroups:output_type -> tidemark.v1.ListGroupsResponse
 	30, // 47: tidemark.v1.GroupService.DescribeGroup:output_type -> tidemark.v1.DescribeGroupResponse
 	35, // 48: tidemark.v1.GroupService.SeekGroup:output_type -> tidemark.v1.SeekGroupResponse
@@ -2755,16 +2755,16 @@ func file_tidemark_v1_group_proto_init() {
 	}
 	file_tidemark_v1_consume_proto_init()
 	file_tidemark_v1_group_proto_msgTypes[16].OneofWrappers = []any{
-		(*GroupConsumeRequest_Open)(nil),
-		(*GroupConsumeRequest_Commit)(nil),
-		(*GroupConsumeRequest_Revoked)(nil),
-		(*GroupConsumeRequest_Ping)(nil),
+		(*GroupServiceConsumeRequest_Open)(nil),
+		(*GroupServiceConsumeRequest_Commit)(nil),
+		(*GroupServiceConsumeRequest_Revoked)(nil),
+		(*GroupServiceConsumeRequest_Ping)(nil),
 	}
 	file_tidemark_v1_group_proto_msgTypes[21].OneofWrappers = []any{
-		(*GroupConsumeResponse_Assign)(nil),
-		(*GroupConsumeResponse_Records)(nil),
-		(*GroupConsumeResponse_Committed)(nil),
-		(*GroupConsumeResponse_Revoke)(nil),
+		(*GroupServiceConsumeResponse_Assign)(nil),
+		(*GroupServiceConsumeResponse_Records)(nil),
+		(*GroupServiceConsumeResponse_Committed)(nil),
+		(*GroupServiceConsumeResponse_Revoke)(nil),
 	}
 	file_tidemark_v1_group_proto_msgTypes[34].OneofWrappers = []any{
 		(*GroupSeek_Start)(nil),

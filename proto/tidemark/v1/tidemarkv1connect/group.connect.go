@@ -62,17 +62,17 @@ type GroupServiceClient interface {
 	// Join makes the caller a member, or tells that it wants to go on after a rebalance. It waits until every member has joined, at
 	// most for the longest rebalance_timeout_ms of the group, and until the outcome is durable; it answers with the partitions that are
 	// the caller's. Heartbeats may go on meanwhile: their answers tell that the coordinator is there.
-	Join(context.Context, *v1.JoinGroupRequest) (*v1.JoinGroupResponse, error)
+	Join(context.Context, *v1.JoinRequest) (*v1.JoinResponse, error)
 	// Heartbeat keeps a member alive and tells it when to join again.
 	Heartbeat(context.Context, *v1.HeartbeatRequest) (*v1.HeartbeatResponse, error)
 	// Leave gives a member's partitions to the others at once.
-	Leave(context.Context, *v1.LeaveGroupRequest) (*v1.LeaveGroupResponse, error)
+	Leave(context.Context, *v1.LeaveRequest) (*v1.LeaveResponse, error)
 	// Commit stores offsets. It answers when they are durable.
-	Commit(context.Context, *v1.CommitOffsetsRequest) (*v1.CommitOffsetsResponse, error)
+	Commit(context.Context, *v1.CommitRequest) (*v1.CommitResponse, error)
 	// Committed reads the stored offsets of a group.
-	Committed(context.Context, *v1.CommittedOffsetsRequest) (*v1.CommittedOffsetsResponse, error)
+	Committed(context.Context, *v1.CommittedRequest) (*v1.CommittedResponse, error)
 	// Consume is all of it in one stream: the client joins, gets partitions with their records, commits, and gives up what is revoked.
-	Consume(context.Context) (*connect.BidiStreamForClientSimple[v1.GroupConsumeRequest, v1.GroupConsumeResponse], error)
+	Consume(context.Context) (*connect.BidiStreamForClientSimple[v1.GroupServiceConsumeRequest, v1.GroupServiceConsumeResponse], error)
 	ListGroups(context.Context, *v1.ListGroupsRequest) (*v1.ListGroupsResponse, error)
 	// DescribeGroup tells the members, what they have, and how far they are behind.
 	DescribeGroup(context.Context, *v1.DescribeGroupRequest) (*v1.DescribeGroupResponse, error)
@@ -94,7 +94,7 @@ func NewGroupServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 	baseURL = strings.TrimRight(baseURL, "/")
 	groupServiceMethods := v1.File_tidemark_v1_group_proto.Services().ByName("GroupService").Methods()
 	return &groupServiceClient{
-		join: connect.NewClient[v1.JoinGroupRequest, v1.JoinGroupResponse](
+		join: connect.NewClient[v1.JoinRequest, v1.JoinResponse](
 			httpClient,
 			baseURL+GroupServiceJoinProcedure,
 			connect.WithSchema(groupServiceMethods.ByName("Join")),
@@ -106,26 +106,26 @@ func NewGroupServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithSchema(groupServiceMethods.ByName("Heartbeat")),
 			connect.WithClientOptions(opts...),
 		),
-		leave: connect.NewClient[v1.LeaveGroupRequest, v1.LeaveGroupResponse](
+		leave: connect.NewClient[v1.LeaveRequest, v1.LeaveResponse](
 			httpClient,
 			baseURL+GroupServiceLeaveProcedure,
 			connect.WithSchema(groupServiceMethods.ByName("Leave")),
 			connect.WithClientOptions(opts...),
 		),
-		commit: connect.NewClient[v1.CommitOffsetsRequest, v1.CommitOffsetsResponse](
+		commit: connect.NewClient[v1.CommitRequest, v1.CommitResponse](
 			httpClient,
 			baseURL+GroupServiceCommitProcedure,
 			connect.WithSchema(groupServiceMethods.ByName("Commit")),
 			connect.WithClientOptions(opts...),
 		),
-		committed: connect.NewClient[v1.CommittedOffsetsRequest, v1.CommittedOffsetsResponse](
+		committed: connect.NewClient[v1.CommittedRequest, v1.CommittedResponse](
 			httpClient,
 			baseURL+GroupServiceCommittedProcedure,
 			connect.WithSchema(groupServiceMethods.ByName("Committed")),
 			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 			connect.WithClientOptions(opts...),
 		),
-		consume: connect.NewClient[v1.GroupConsumeRequest, v1.GroupConsumeResponse](
+		consume: connect.NewClient[v1.GroupServiceConsumeRequest, v1.GroupServiceConsumeResponse](
 			httpClient,
 			baseURL+GroupServiceConsumeProcedure,
 			connect.WithSchema(groupServiceMethods.ByName("Consume")),
@@ -162,12 +162,12 @@ func NewGroupServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 
 // groupServiceClient implements GroupServiceClient.
 type groupServiceClient struct {
-	join          *connect.Client[v1.JoinGroupRequest, v1.JoinGroupResponse]
+	join          *connect.Client[v1.JoinRequest, v1.JoinResponse]
 	heartbeat     *connect.Client[v1.HeartbeatRequest, v1.HeartbeatResponse]
-	leave         *connect.Client[v1.LeaveGroupRequest, v1.LeaveGroupResponse]
-	commit        *connect.Client[v1.CommitOffsetsRequest, v1.CommitOffsetsResponse]
-	committed     *connect.Client[v1.CommittedOffsetsRequest, v1.CommittedOffsetsResponse]
-	consume       *connect.Client[v1.GroupConsumeRequest, v1.GroupConsumeResponse]
+	leave         *connect.Client[v1.LeaveRequest, v1.LeaveResponse]
+	commit        *connect.Client[v1.CommitRequest, v1.CommitResponse]
+	committed     *connect.Client[v1.CommittedRequest, v1.CommittedResponse]
+	consume       *connect.Client[v1.GroupServiceConsumeRequest, v1.GroupServiceConsumeResponse]
 	listGroups    *connect.Client[v1.ListGroupsRequest, v1.ListGroupsResponse]
 	describeGroup *connect.Client[v1.DescribeGroupRequest, v1.DescribeGroupResponse]
 	seekGroup     *connect.Client[v1.SeekGroupRequest, v1.SeekGroupResponse]
@@ -175,7 +175,7 @@ type groupServiceClient struct {
 }
 
 // Join calls tidemark.v1.GroupService.Join.
-func (c *groupServiceClient) Join(ctx context.Context, req *v1.JoinGroupRequest) (*v1.JoinGroupResponse, error) {
+func (c *groupServiceClient) Join(ctx context.Context, req *v1.JoinRequest) (*v1.JoinResponse, error) {
 	response, err := c.join.CallUnary(ctx, connect.NewRequest(req))
 	if response != nil {
 		return response.Msg, err
@@ -193,7 +193,7 @@ func (c *groupServiceClient) Heartbeat(ctx context.Context, req *v1.HeartbeatReq
 }
 
 // Leave calls tidemark.v1.GroupService.Leave.
-func (c *groupServiceClient) Leave(ctx context.Context, req *v1.LeaveGroupRequest) (*v1.LeaveGroupResponse, error) {
+func (c *groupServiceClient) Leave(ctx context.Context, req *v1.LeaveRequest) (*v1.LeaveResponse, error) {
 	response, err := c.leave.CallUnary(ctx, connect.NewRequest(req))
 	if response != nil {
 		return response.Msg, err
@@ -202,7 +202,7 @@ func (c *groupServiceClient) Leave(ctx context.Context, req *v1.LeaveGroupReques
 }
 
 // Commit calls tidemark.v1.GroupService.Commit.
-func (c *groupServiceClient) Commit(ctx context.Context, req *v1.CommitOffsetsRequest) (*v1.CommitOffsetsResponse, error) {
+func (c *groupServiceClient) Commit(ctx context.Context, req *v1.CommitRequest) (*v1.CommitResponse, error) {
 	response, err := c.commit.CallUnary(ctx, connect.NewRequest(req))
 	if response != nil {
 		return response.Msg, err
@@ -211,7 +211,7 @@ func (c *groupServiceClient) Commit(ctx context.Context, req *v1.CommitOffsetsRe
 }
 
 // Committed calls tidemark.v1.GroupService.Committed.
-func (c *groupServiceClient) Committed(ctx context.Context, req *v1.CommittedOffsetsRequest) (*v1.CommittedOffsetsResponse, error) {
+func (c *groupServiceClient) Committed(ctx context.Context, req *v1.CommittedRequest) (*v1.CommittedResponse, error) {
 	response, err := c.committed.CallUnary(ctx, connect.NewRequest(req))
 	if response != nil {
 		return response.Msg, err
@@ -220,7 +220,7 @@ func (c *groupServiceClient) Committed(ctx context.Context, req *v1.CommittedOff
 }
 
 // Consume calls tidemark.v1.GroupService.Consume.
-func (c *groupServiceClient) Consume(ctx context.Context) (*connect.BidiStreamForClientSimple[v1.GroupConsumeRequest, v1.GroupConsumeResponse], error) {
+func (c *groupServiceClient) Consume(ctx context.Context) (*connect.BidiStreamForClientSimple[v1.GroupServiceConsumeRequest, v1.GroupServiceConsumeResponse], error) {
 	return c.consume.CallBidiStreamSimple(ctx)
 }
 
@@ -265,17 +265,17 @@ type GroupServiceHandler interface {
 	// Join makes the caller a member, or tells that it wants to go on after a rebalance. It waits until every member has joined, at
 	// most for the longest rebalance_timeout_ms of the group, and until the outcome is durable; it answers with the partitions that are
 	// the caller's. Heartbeats may go on meanwhile: their answers tell that the coordinator is there.
-	Join(context.Context, *v1.JoinGroupRequest) (*v1.JoinGroupResponse, error)
+	Join(context.Context, *v1.JoinRequest) (*v1.JoinResponse, error)
 	// Heartbeat keeps a member alive and tells it when to join again.
 	Heartbeat(context.Context, *v1.HeartbeatRequest) (*v1.HeartbeatResponse, error)
 	// Leave gives a member's partitions to the others at once.
-	Leave(context.Context, *v1.LeaveGroupRequest) (*v1.LeaveGroupResponse, error)
+	Leave(context.Context, *v1.LeaveRequest) (*v1.LeaveResponse, error)
 	// Commit stores offsets. It answers when they are durable.
-	Commit(context.Context, *v1.CommitOffsetsRequest) (*v1.CommitOffsetsResponse, error)
+	Commit(context.Context, *v1.CommitRequest) (*v1.CommitResponse, error)
 	// Committed reads the stored offsets of a group.
-	Committed(context.Context, *v1.CommittedOffsetsRequest) (*v1.CommittedOffsetsResponse, error)
+	Committed(context.Context, *v1.CommittedRequest) (*v1.CommittedResponse, error)
 	// Consume is all of it in one stream: the client joins, gets partitions with their records, commits, and gives up what is revoked.
-	Consume(context.Context, *connect.BidiStream[v1.GroupConsumeRequest, v1.GroupConsumeResponse]) error
+	Consume(context.Context, *connect.BidiStream[v1.GroupServiceConsumeRequest, v1.GroupServiceConsumeResponse]) error
 	ListGroups(context.Context, *v1.ListGroupsRequest) (*v1.ListGroupsResponse, error)
 	// DescribeGroup tells the members, what they have, and how far they are behind.
 	DescribeGroup(context.Context, *v1.DescribeGroupRequest) (*v1.DescribeGroupResponse, error)
@@ -387,7 +387,7 @@ func NewGroupServiceHandler(svc GroupServiceHandler, opts ...connect.HandlerOpti
 // UnimplementedGroupServiceHandler returns CodeUnimplemented from all methods.
 type UnimplementedGroupServiceHandler struct{}
 
-func (UnimplementedGroupServiceHandler) Join(context.Context, *v1.JoinGroupRequest) (*v1.JoinGroupResponse, error) {
+func (UnimplementedGroupServiceHandler) Join(context.Context, *v1.JoinRequest) (*v1.JoinResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("tidemark.v1.GroupService.Join is not implemented"))
 }
 
@@ -395,19 +395,19 @@ func (UnimplementedGroupServiceHandler) Heartbeat(context.Context, *v1.Heartbeat
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("tidemark.v1.GroupService.Heartbeat is not implemented"))
 }
 
-func (UnimplementedGroupServiceHandler) Leave(context.Context, *v1.LeaveGroupRequest) (*v1.LeaveGroupResponse, error) {
+func (UnimplementedGroupServiceHandler) Leave(context.Context, *v1.LeaveRequest) (*v1.LeaveResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("tidemark.v1.GroupService.Leave is not implemented"))
 }
 
-func (UnimplementedGroupServiceHandler) Commit(context.Context, *v1.CommitOffsetsRequest) (*v1.CommitOffsetsResponse, error) {
+func (UnimplementedGroupServiceHandler) Commit(context.Context, *v1.CommitRequest) (*v1.CommitResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("tidemark.v1.GroupService.Commit is not implemented"))
 }
 
-func (UnimplementedGroupServiceHandler) Committed(context.Context, *v1.CommittedOffsetsRequest) (*v1.CommittedOffsetsResponse, error) {
+func (UnimplementedGroupServiceHandler) Committed(context.Context, *v1.CommittedRequest) (*v1.CommittedResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("tidemark.v1.GroupService.Committed is not implemented"))
 }
 
-func (UnimplementedGroupServiceHandler) Consume(context.Context, *connect.BidiStream[v1.GroupConsumeRequest, v1.GroupConsumeResponse]) error {
+func (UnimplementedGroupServiceHandler) Consume(context.Context, *connect.BidiStream[v1.GroupServiceConsumeRequest, v1.GroupServiceConsumeResponse]) error {
 	return connect.NewError(connect.CodeUnimplemented, errors.New("tidemark.v1.GroupService.Consume is not implemented"))
 }
 
