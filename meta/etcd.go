@@ -82,6 +82,9 @@ func bound(ctx context.Context) (context.Context, context.CancelFunc) {
 
 // read performs a request that changes nothing, and repeats it while another member may know the answer.
 func (e *etcd) read(ctx context.Context, what string, request func(context.Context) error) error {
+	if err := ctx.Err(); err != nil {
+		return e.classify(ctx, what, err) // a client inside the process may answer all the same
+	}
 	bounded, cancel := bound(ctx)
 	defer cancel()
 	var err error
@@ -96,6 +99,9 @@ func (e *etcd) read(ctx context.Context, what string, request func(context.Conte
 func (e *etcd) Txn(ctx context.Context, txn Txn) (TxnResult, error) {
 	if err := txn.Validate(); err != nil {
 		return TxnResult{}, err
+	}
+	if err := ctx.Err(); err != nil {
+		return TxnResult{}, e.classify(ctx, "change metadata", err)
 	}
 	var compares []clientv3.Cmp
 	for _, c := range txn.If {
