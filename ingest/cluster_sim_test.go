@@ -272,7 +272,7 @@ func runSeed(seed uint64, steps uint64, keep func(uint64) bool, tracing bool) (s
 			failed, failure = number, f.message
 		}
 	}()
-	for number < steps || keep == nil && s.now.Sub(s.began) < clusterLogic {
+	for number < steps || keep == nil && (s.now.Sub(s.began) < clusterLogic || s.operations < 5000) {
 		number++
 		if keep == nil || keep(number) {
 			s.step(number)
