@@ -11,6 +11,7 @@ type lazy func() string
 
 func (l lazy) String() string { return l() }
 
+// String is the word of the outcome, as reports print it.
 func (o Outcome) String() string {
 	switch o {
 	case OK:

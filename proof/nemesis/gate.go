@@ -107,6 +107,7 @@ func (g *Gate) now() (GateMode, <-chan struct{}) {
 	return g.mode, g.over
 }
 
+// ServeHTTP passes a request on to the store as the gate is set: untouched, refused, held back or cut short.
 func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	mode, over := g.now()
 	second := g.count.Add(1)%2 == 0

@@ -28,6 +28,7 @@ const (
 	BothWays = Requests | Answers
 )
 
+// String is the direction for people.
 func (w Ways) String() string {
 	switch w {
 	case Requests:
