@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/tidemark-io/tidemark/clock"
 	"github.com/tidemark-io/tidemark/meta"
@@ -188,7 +189,24 @@ func (s *clusterService) WatchMetadata(ctx context.Context, r *tidemarkv1.WatchM
 			return err
 		}
 	}
-	return ConnectError(s.watch(ctx, r, send))
+	return ConnectError(s.watch(ctx, r, inSendRoom(ctx, send)))
+}
+
+// inSendRoom makes a send take its message's bytes of the room that all streams of the process share, for as long as its client takes.
+func inSendRoom(ctx context.Context, send func(*tidemarkv1.WatchMetadataResponse) error) func(*tidemarkv1.WatchMetadataResponse) error {
+	room := sendRoomOf(ctx)
+	if room == nil {
+		return send
+	}
+	return func(m *tidemarkv1.WatchMetadataResponse) error {
+		// What the message holds until it is sent are pointers into a snapshot that all watches share.
+		share, err := room.take(ctx, int64(proto.Size(m)), evictor(ctx))
+		if err != nil {
+			return err
+		}
+		defer share.give()
+		return send(m)
+	}
 }
 
 func (s *clusterService) watch(ctx context.Context, r *tidemarkv1.WatchMetadataRequest, send func(*tidemarkv1.WatchMetadataResponse) error) error {

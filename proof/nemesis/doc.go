@@ -25,7 +25,7 @@
 // Plan draws a schedule from a seed before anything starts, so that a run can be had again as far as processes on a real machine
 // can: a fault lasts about 10 s; every 30 s the mix changes; a quarter of the time there is none. Meanwhile Workload produces
 // records with unique ids at a fixed pace, consumes them, and asks SQL for count and sum; each of these is told to a history.History
-// with what is known of its outcome. Consumers are a group where the cluster serves groups (Grouped), which they also leave and
+// with what is known of its outcome. Consumers are a group (Grouped), which they also leave and
 // join again; else each is told its partitions (Assigned). Then all faults are healed, everything that was produced is waited for, clients that are new read
 // the whole log through each node, SQL counts it once more, and the history is checked.
 //

@@ -9,6 +9,9 @@ import (
 	"time"
 )
 
+// kindCompacted takes history away that the journal of leaders may still need.
+const kindCompacted = "etcd compacted under watch"
+
 // killEtcdLeader ends etcd's leader as a crash would. Heal starts it again.
 type killEtcdLeader struct {
 	Cluster *Cluster
@@ -181,7 +184,7 @@ func etcdKinds() []Kind {
 			}
 			return ""
 		}},
-		{Name: "etcd compacted under watch", Class: OfEtcd, New: func(c *Cluster, _ Random) Fault {
+		{Name: kindCompacted, Class: OfEtcd, New: func(c *Cluster, _ Random) Fault {
 			return &compactEtcd{Cluster: c, Every: 200 * time.Millisecond}
 		}},
 		{Name: "etcd leader isolated", Class: OfEtcd, New: func(c *Cluster, _ Random) Fault {

@@ -3,6 +3,7 @@ package nemesis
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"strconv"
 	"sync"
@@ -38,15 +39,17 @@ type member struct {
 	polled map[string]map[int32]int64
 }
 
-// GroupsServed tells whether the cluster serves consumer groups.
-func GroupsServed(ctx context.Context, c *Cluster) bool {
+// GroupsServed is nil when the cluster serves consumer groups, or why not.
+func GroupsServed(ctx context.Context, c *Cluster) error {
 	asked, err := c.NewClient(c.nodes[0])
 	if err != nil {
-		return false
+		return err
 	}
 	defer asked.Close()
-	_, err = asked.ListGroups(ctx)
-	return err == nil
+	if _, err = asked.ListGroups(ctx); err != nil {
+		return fmt.Errorf("the cluster serves no groups: %w", err)
+	}
+	return nil
 }
 
 // Run joins, reads and leaves until ctx ends.

@@ -3,6 +3,7 @@ package nemesis
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -37,8 +38,8 @@ func lasting(t *testing.T, name string, otherwise time.Duration) time.Duration {
 // groupWork is what the proofs about leaders have on: producers with ids, and three members of a group that read and commit.
 func groupWork(t *testing.T, c *Cluster) *Workload {
 	t.Helper()
-	if !GroupsServed(t.Context(), c) {
-		t.Fatal("the cluster serves no groups")
+	if err := GroupsServed(t.Context(), c); err != nil {
+		t.Fatal(err)
 	}
 	w, err := NewWorkload(t.Context(), c, WorkloadConfig{
 		Topics: []TopicSpec{{Name: "events", Partitions: 12, Durability: "object"}},
@@ -110,6 +111,24 @@ func mustKnowAll(t *testing.T, w *Workload, r *Result) {
 	}
 	if r.Counts.Commits == 0 || r.Counts.Leads == 0 {
 		t.Errorf("%d commits of the group and %d blocks of leaders: nothing was tested", r.Counts.Commits, r.Counts.Leads)
+	}
+}
+
+// mustKnowLeaders fails when what leaders did was not seen, but for a history of etcd that a fault of this very run has compacted away: then that
+// is said, and the offsets alone tell of two leaders.
+func mustKnowLeaders(t *testing.T, w *Workload, r *Result) {
+	t.Helper()
+	if err := w.journal.knows(); err != nil {
+		compacted := slices.ContainsFunc(r.Kinds, func(k KindResult) bool { return k.Kind == kindCompacted && k.Injected > 0 })
+		if !compacted {
+			t.Error(err)
+			return
+		}
+		t.Logf("who led what was not checked in this run: %v", err)
+		return
+	}
+	if r.Counts.Leads == 0 {
+		t.Error("no block of a leader was seen: who led what was not tested")
 	}
 }
 

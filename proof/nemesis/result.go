@@ -115,6 +115,9 @@ func (r *Result) title() string {
 func verdict(r *Result) string {
 	switch n := len(r.Anomalies) + len(r.Trouble); n {
 	case 0:
+		if len(r.Undecided) > 0 {
+			return fmt.Sprintf("0 anomalies, %d registers undecided", len(r.Undecided))
+		}
 		return "0 anomalies"
 	default:
 		return fmt.Sprintf("%d KINDS OF ANOMALIES", n)
