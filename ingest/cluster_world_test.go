@@ -435,7 +435,7 @@ func (c *cluster) watchMarks(l *clusterLife) {
 		if !c.leads(l, id, m.epoch) {
 			continue
 		}
-		if m.hwm < c.hwm[id] && !c.everOnDisk[id.Topic] {
+		if m.hwm < c.hwm[id] {
 			c.failf("the high watermark of %s went back from %d to %d", c.name(id), c.hwm[id], m.hwm)
 		}
 		c.hwm[id] = m.hwm

@@ -3,6 +3,7 @@ package ingest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/tidemark-io/tidemark/meta"
@@ -19,25 +20,51 @@ const (
 	// whose index stands still sees no node die, and keeps its place as long as its lease is renewed.
 	lookAgain  = 2 * time.Second
 	lagAllowed = 6 * time.Second
+	// Other nodes look every lookSeldom. Whose index has not followed for lagMost begins anew: what it is given it would not lead, and when it was
+	// elected meanwhile it would not know.
+	lookSeldom = 10 * time.Second
+	lagMost    = time.Minute
 )
 
-// keepsUp makes sure that the index of a controller follows etcd, and gives the place up if it does not.
-func (i *incarnation) keepsUp(ctx context.Context) error {
+// keptUp is what came of looking whether a node's index follows etcd.
+type keptUp struct {
+	looked time.Time
+	// followed is when the index was last seen to have everything that etcd had a moment before.
+	followed time.Time
+}
+
+// keepsUp makes sure that the index follows etcd. A controller gives its place up when it does not, and when it has not for long the
+// incarnation ends: the next one reads the index from its beginning, and a node that cannot do that gives its lease back.
+func (i *incarnation) keepsUp(ctx context.Context, k *keptUp) {
 	bounded, cancel := context.WithTimeout(ctx, lagAllowed)
 	defer cancel()
+	asked := i.clock().Now()
 	revision, err := i.node.deps.Meta.Revision(bounded)
 	if err != nil {
-		return nil // etcd does not answer: nobody else could do better
+		k.followed = i.clock().Now() // etcd does not answer: nobody else could do better, and the lease says the rest
+		return
 	}
-	if err = i.follower.WaitFor(bounded, revision); err == nil || ctx.Err() != nil {
-		return nil
+	if err = i.follower.WaitFor(bounded, revision); err == nil {
+		k.followed = asked
+		return
+	}
+	if ctx.Err() != nil {
+		return
+	}
+	if behind := i.clock().Now().Sub(k.followed); behind >= lagMost {
+		lost := &lostError{cause: fmt.Errorf("node %s: its index has not followed etcd for %s: %w", i.node.config.Node, behind.Round(time.Second), err)}
+		i.post(func(time.Time) { i.core.end(lost) })
+		return
 	}
 	attempt, done := context.WithTimeout(ctx, lagAllowed)
 	defer done()
 	if resigned := i.node.deps.Meta.ResignControl(attempt, i.follower, i.registration); resigned != nil {
-		return errors.Join(err, resigned)
+		err = errors.Join(err, resigned)
 	}
-	return err
+	if ctx.Err() == nil {
+		i.node.deps.Logger.Warn("this node's index does not follow etcd; if it gave out partitions, another node does now, and when this lasts it begins anew",
+			"node", i.node.config.Node, "cause", err)
+	}
 }
 
 // runController keeps the assignment of partitions as it should be while this node is the controller, and makes it the controller when
@@ -48,23 +75,23 @@ func (i *incarnation) runController(ctx context.Context) {
 	defer timer.Stop()
 	nodes, calm := f.NodesRevision(), i.clock().Now().Add(balanceAfter)
 	planned, balanced := meta.Revision(-1), false
-	pauseAfter, looked, told := placeAgain, i.clock().Now(), ""
+	pauseAfter, told := placeAgain, ""
+	kept := keptUp{looked: i.clock().Now(), followed: i.clock().Now()}
 	for {
 		now := i.clock().Now()
 		if f.NodesRevision() != nodes {
 			nodes, calm, balanced = f.NodesRevision(), now.Add(balanceAfter), false
 		}
 		balance := !now.Before(calm)
-		wait := time.Hour
+		every := lookSeldom
 		if controller, ok := f.Controller(); ok && controller == i.node.config.Node {
-			if now.Sub(looked) >= lookAgain {
-				looked = now
-				if err := i.keepsUp(ctx); err != nil && ctx.Err() == nil {
-					i.node.deps.Logger.Warn("this node's index does not follow etcd: another node takes over giving out partitions", "node", i.node.config.Node, "cause", err)
-				}
-			}
-			wait = lookAgain
+			every = lookAgain
 		}
+		if now.Sub(kept.looked) >= every {
+			kept.looked = now
+			i.keepsUp(ctx, &kept)
+		}
+		wait := every
 		if at := f.PlaceRevision(); at != planned || balance && !balanced {
 			bounded, cancel := context.WithTimeout(ctx, lagAllowed)
 			_, _, err := i.node.deps.Meta.Place(bounded, f, i.registration, balance)

@@ -196,7 +196,7 @@ func begins(err error) bool {
 	var lost *lostError
 	switch {
 	case errors.As(err, &lost), errors.Is(err, meta.ErrUnavailable), errors.Is(err, meta.ErrLeaseGone), errors.Is(err, meta.ErrNoSpace),
-		errors.Is(err, disk.ErrNoSpace), errors.Is(err, meta.ErrCompacted), errors.Is(err, context.DeadlineExceeded),
+		errors.Is(err, disk.ErrNoSpace), errors.Is(err, meta.ErrCompacted), errors.Is(err, meta.ErrRecovering), errors.Is(err, context.DeadlineExceeded),
 		errors.Is(err, tier.ErrUnavailable), errors.Is(err, tier.ErrDenied), errors.Is(err, tier.ErrNoBucket), errors.Is(err, tier.ErrNoSpace):
 		var corrupt *wal.CorruptionError
 		return !errors.As(err, &corrupt)

@@ -16,7 +16,8 @@ import (
 	"github.com/tidemark-io/tidemark/tier"
 )
 
-// startPatience bounds one attempt to begin an incarnation; the supervisor tries again.
+// startPatience bounds what is asked of etcd and the object store before the log on disk is read, and what is asked after it; the supervisor tries
+// again. The log itself takes as long as it is: with a deadline on that a long one would never be through.
 const startPatience = 30 * time.Second
 
 // begin starts an incarnation, in the one order that is safe:
@@ -54,7 +55,7 @@ func (n *Node) begin(ctx context.Context) (*incarnation, error) {
 	}
 	i.ctx, i.cancel = context.WithCancelCause(ctx)
 	stopRenewing := i.renew(began)
-	err = i.open(attempt, began)
+	err = i.open(began)
 	confirmed := stopRenewing()
 	if err == nil {
 		i.core.lease = newLease(n.config.LeaseTTL, confirmed)
@@ -117,7 +118,7 @@ func (i *incarnation) renew(granted time.Time) (stop func() time.Time) {
 	}
 }
 
-func (i *incarnation) open(ctx context.Context, began time.Time) error {
+func (i *incarnation) open(began time.Time) error {
 	n := i.node
 	store := &recentIndexes{Store: n.deps.Store, tails: make(map[string]objectTail)}
 	loadIndex := func(ctx context.Context, r *meta.L0Record) (meta.L0Index, error) {
@@ -152,6 +153,8 @@ func (i *incarnation) open(ctx context.Context, began time.Time) error {
 			"file", r.TornFile, "bytes", r.TornBytes)
 	}
 
+	ctx, cancel := context.WithTimeout(i.ctx, startPatience)
+	defer cancel()
 	if err := follower.WaitFor(ctx, i.registration.Revision); err != nil {
 		return fmt.Errorf("read the log's index: %w", err)
 	}

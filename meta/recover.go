@@ -43,13 +43,27 @@ const recoveryGap = 1 << 40
 // up, so that no log on disk is replayed, and producer ids go forward. The generation in the key cluster goes up last, by which nodes
 // know that an etcd which went back may be believed again.
 //
-// It begins with a mark in the key cluster, which keeps nodes from joining until it has ended; no node may be alive then: wait until
-// the leases of the backup have ended. It may be run again after it was cut short; each run moves everything forward once more. exists asks
+// While a node is alive it is refused with ErrNodeAlive, and nothing is changed: wait until the leases of the backup have ended. It begins with a
+// mark in the key cluster, which keeps nodes from joining until it has ended. It may be run again after it was cut short; each run moves everything forward once more. exists asks
 // the object store. A record whose object is missing stays, and its offsets are named; one whose index was in the object can say
 // nothing any more: it is removed, and what it leaves open is a lost range.
 func (c *Client) Recover(ctx context.Context, load LoadIndex, exists func(ctx context.Context, object string) (bool, error)) (RecoverReport, error) {
 	var report RecoverReport
-	v, guard, err := c.markRecovering(ctx)
+	if err := c.nobodyAlive(ctx); err != nil {
+		return report, fmt.Errorf("recover the cluster: %w", err)
+	}
+	v, guard, marked, err := c.markRecovering(ctx)
+	if err == nil {
+		err = c.nobodyAlive(ctx)
+	}
+	if errors.Is(err, ErrNodeAlive) && marked {
+		// It has joined in between. Whoever marked the cluster before is another matter: that recovery may have moved something.
+		before := v
+		before.Recovering = false
+		if undone := c.recoverStep(ctx, Txn{If: []Compare{guard}, Then: []Op{PutOp(c.keys.Cluster(), encodeJSON(before))}}); undone != nil {
+			err = errors.Join(err, fmt.Errorf("take the mark back: %w", undone))
+		}
+	}
 	if err != nil {
 		return report, fmt.Errorf("recover the cluster: %w", err)
 	}
@@ -70,9 +84,6 @@ func (c *Client) Recover(ctx context.Context, load LoadIndex, exists func(ctx co
 	if err != nil {
 		return report, fmt.Errorf("recover the cluster: %w", err)
 	}
-	for _, n := range index.Nodes() {
-		return report, fmt.Errorf("recover the cluster: %w: %s at %s; stop every node, wait until their leases have ended, and run it again", ErrNodeAlive, n.ID, n.HTTP)
-	}
 	if report.Missing, err = missing(ctx, index, exists); err != nil {
 		return report, fmt.Errorf("recover the cluster: %w", err)
 	}
@@ -91,11 +102,23 @@ func (c *Client) Recover(ctx context.Context, load LoadIndex, exists func(ctx co
 	return report, err
 }
 
-// markRecovering keeps nodes from joining, and returns the cluster's value with what guards every step.
-func (c *Client) markRecovering(ctx context.Context) (clusterValue, Compare, error) {
-	var v clusterValue
-	var guard Compare
-	err := c.retry(ctx, "mark the cluster as being recovered", func() (bool, error) {
+// nobodyAlive is ErrNodeAlive, with the node, unless every node is gone.
+func (c *Client) nobodyAlive(ctx context.Context) error {
+	return c.retry(ctx, "look for nodes that are alive", func() (bool, error) {
+		nodes, err := c.Nodes(ctx)
+		if err != nil {
+			return !retryable(err), err
+		}
+		for _, n := range nodes {
+			return true, fmt.Errorf("%w: %s at %s; stop every node, wait until their leases have ended, and run it again", ErrNodeAlive, n.ID, n.HTTP)
+		}
+		return true, nil
+	})
+}
+
+// markRecovering keeps nodes from joining, and returns the cluster's value with what guards every step, and whether the mark is this call's.
+func (c *Client) markRecovering(ctx context.Context) (v clusterValue, guard Compare, marked bool, err error) {
+	err = c.retry(ctx, "mark the cluster as being recovered", func() (bool, error) {
 		kv, _, err := c.kv.Get(ctx, c.keys.Cluster())
 		switch {
 		case err != nil:
@@ -113,9 +136,10 @@ func (c *Client) markRecovering(ctx context.Context) (clusterValue, Compare, err
 		v.Recovering = true
 		result, err := c.kv.Txn(ctx, Txn{If: []Compare{IfMod(kv.Key, kv.Mod)}, Then: []Op{PutOp(kv.Key, encodeJSON(v))}})
 		guard = IfMod(kv.Key, result.Revision)
+		marked = marked || err == nil && result.Succeeded
 		return err == nil && result.Succeeded, err
 	})
-	return v, guard, err
+	return v, guard, marked, err
 }
 
 // ErrUnknownCluster says that there is no cluster of this name.

@@ -12,7 +12,15 @@ import (
 func TestRecover(t *testing.T) {
 	store := newStore()
 	c := newClient(t, store)
-	exists := func(_ context.Context, object string) (bool, error) { return object != "gone", nil }
+	begun := false
+	exists := func(_ context.Context, object string) (bool, error) {
+		if begun { // a recovery is under way
+			if _, err := c.Register(t.Context(), nodeInfo(7), leaseTime); !errors.Is(err, meta.ErrRecovering) {
+				t.Errorf("a node joins a cluster that is being recovered: %v", err)
+			}
+		}
+		return object != "gone", nil
+	}
 	if _, err := c.Recover(t.Context(), nil, exists); !errors.Is(err, meta.ErrUnknownCluster) {
 		t.Errorf("without a cluster: %v", err)
 	}
@@ -30,10 +38,8 @@ func TestRecover(t *testing.T) {
 	if _, err := c.Recover(t.Context(), nil, exists); !errors.Is(err, meta.ErrNodeAlive) {
 		t.Errorf("with a node alive: %v", err)
 	}
-	if _, err := c.Register(t.Context(), nodeInfo(7), leaseTime); !errors.Is(err, meta.ErrRecovering) {
-		t.Errorf("a node joins a cluster that is being recovered: %v", err)
-	}
 	store.Expire(w.reg.Lease)
+	begun = true
 	for run := range int64(2) {
 		report, err := c.Recover(t.Context(), nil, exists)
 		if err != nil {
@@ -74,5 +80,24 @@ func TestRecover(t *testing.T) {
 	}
 	if err := f.Hole(p); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestRefusedRecovery leaves the cluster as it was: its node may begin anew.
+func TestRefusedRecovery(t *testing.T) {
+	store := newStore()
+	c := newClient(t, store)
+	if _, err := c.EnsureCluster(t.Context(), ""); err != nil {
+		t.Fatal(err)
+	}
+	makeTopic(t, c, "t", 3)
+	w := startWriter(t, c, 1)
+	exists := func(context.Context, string) (bool, error) { return true, nil }
+	if _, err := c.Recover(t.Context(), nil, exists); !errors.Is(err, meta.ErrNodeAlive) {
+		t.Fatal(err)
+	}
+	store.Expire(w.reg.Lease)
+	if _, err := c.Register(t.Context(), nodeInfo(2), leaseTime); err != nil {
+		t.Errorf("a node of a cluster that was not recovered cannot begin anew: %v", err)
 	}
 }

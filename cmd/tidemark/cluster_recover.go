@@ -101,7 +101,11 @@ func (a *app) recoverCluster(ctx context.Context, f recoverFlags) error {
 	if closer, ok := store.(io.Closer); ok {
 		err = errors.Join(err, closer.Close())
 	}
-	if err = errors.Join(err, dialled.Close()); err != nil {
+	err = errors.Join(err, dialled.Close())
+	if errors.Is(err, meta.ErrNodeAlive) {
+		return fail(exitFailed, "nothing was changed; a lease of the backup ends by itself within its time, and a node that answers is not to be recovered", "%w", err)
+	}
+	if err != nil {
 		return fail(exitFailed, "mend that and run it again: no node joins until it has ended", "%w", err)
 	}
 	return a.renderRecovered(report)

@@ -71,7 +71,8 @@ func (c *checker) walkBatch(s *sent) {
 	}
 }
 
-// orderSends compares the order of acknowledgements with the order of offsets: what was sent after an acknowledgement lies behind it.
+// orderSends compares the order of acknowledgements with the order of offsets: what was sent after an acknowledgement lies behind it. A send whose outcome
+// is not known has the offset at which it is in the log, if it is.
 func (c *checker) orderSends() {
 	c.order = c.order[:0]
 	for i := range c.sends.len() {
@@ -98,6 +99,21 @@ func (c *checker) orderSends() {
 			c.foundf(RealtimeSend, "%s; but before it: %s", c.sentText(s), c.sentText(c.sends.at(int(earlier.who))))
 		}
 		all.add(s.Complete, s.offset+int64(s.count), i)
+	}
+	for i := range c.sends.len() {
+		s := c.sends.at(i)
+		if s.outcome != Info {
+			continue
+		}
+		place := int(c.places[s.first]) - 1
+		if place < 0 || s.mayRepeat { // of one that may be in the log twice, that place may be the second
+			continue
+		}
+		if earlier, ok := c.acked[s.partition].before(s.Invoke); ok {
+			if _, offset := c.whereIs(place); earlier.reach > offset {
+				c.foundAtf(RealtimeSend, s.partition, offset, "%s; but before it: %s", c.sentText(s), c.sentText(c.sends.at(int(earlier.who))))
+			}
+		}
 	}
 }
 
