@@ -8,8 +8,10 @@ import (
 	tidemarkv1 "github.com/tidemark-io/tidemark/proto/tidemark/v1"
 )
 
-// callTimeout is how long one call about a membership may take, other than a join.
-const callTimeout = 5 * time.Second
+// callTimeout is how long one call about a membership may take, other than a join. It is longer than a node looks for a coordinator that is away, and than
+// the lease of a dead one lasts, so that a call which meets a change of coordinators has the new one's answer, and is not in doubt. A node that
+// does not answer at all is found out earlier, by its connection.
+const callTimeout = 12 * time.Second
 
 // groupRetryable tells whether a call about a group may be made again for what it was answered.
 func groupRetryable(e *Error) bool {

@@ -32,6 +32,8 @@ const (
 	maxMailboxBytes   = 4 << 20
 	maxMailboxesBytes = 64 << 20
 	maxOffsetBytes    = 128 << 20
+	// maxMemberBytes is what the members of all groups may take in memory, as group.Group.Memory counts.
+	maxMemberBytes = 256 << 20
 	// idleGroup is how long a group without members stays in memory after its last call.
 	idleGroup = 10 * time.Minute
 	// sweepGroupsEvery is how often memory is looked through, expireGroupsEvery how often etcd is.
@@ -90,11 +92,12 @@ type Groups struct {
 	actors map[string]*groupActor
 	closed bool
 
-	joins     atomic.Int64 // that wait
-	bytes     atomic.Int64 // of the offsets in memory
-	mailBytes atomic.Int64 // of the calls in the mailboxes
-	tokens    atomic.Uint64
-	randomMu  sync.Mutex
+	joins       atomic.Int64 // that wait
+	bytes       atomic.Int64 // of the offsets in memory
+	memberBytes atomic.Int64 // of the machines, with what their members want and have
+	mailBytes   atomic.Int64 // of the calls in the mailboxes
+	tokens      atomic.Uint64
+	randomMu    sync.Mutex
 }
 
 // NewGroups begins to coordinate. Close it before what it was given.
@@ -146,9 +149,21 @@ func (g *Groups) Coordinator(name string) (meta.NodeInfo, error) {
 	return owner, nil
 }
 
-// find gives the actor of a group that falls to this node. One that is not in memory is claimed; with mustExist only when etcd has
+// absence is what find does about a group that is not in memory.
+type absence uint8
+
+const (
+	// createAbsent: the group comes into being if it is not there.
+	createAbsent absence = iota
+	// askAbsent: etcd is asked whether it is there.
+	askAbsent
+	// recallAbsent: as askAbsent, but what etcd has said may be as old as the index. It is for members: at worst one joins anew.
+	recallAbsent
+)
+
+// find gives the actor of a group that falls to this node. One that is not in memory is claimed; unless it may be created only when etcd has
 // the group, and otherwise it is UNKNOWN_GROUP.
-func (g *Groups) find(ctx context.Context, name string, mustExist bool) (*groupActor, *Error) {
+func (g *Groups) find(ctx context.Context, name string, otherwise absence) (*groupActor, *Error) {
 	if refused := checkGroupName(name); refused != nil {
 		return nil, refused
 	}
@@ -163,21 +178,32 @@ func (g *Groups) find(ctx context.Context, name string, mustExist bool) (*groupA
 	if a := g.loaded(name, seat); a != nil {
 		return a, nil
 	}
-	if mustExist {
-		at := absentIn(seat)
-		there := false
-		if !g.absent.has(name, at) {
-			var err error
-			if there, err = g.config.Store.GroupExists(ctx, name); err != nil {
-				return nil, groupMetaError(name, err)
-			}
-		}
-		if !there {
-			g.absent.add(name, at)
-			return nil, Errorf(ReasonUnknownGroup, "there is no group %q", name)
+	if otherwise != createAbsent {
+		if refused := g.exists(ctx, name, seat, otherwise == recallAbsent); refused != nil {
+			return nil, refused
 		}
 	}
 	return g.load(name, seat)
+}
+
+// exists is UNKNOWN_GROUP for a group that etcd does not have.
+func (g *Groups) exists(ctx context.Context, name string, seat GroupSeat, recall bool) *Error {
+	at := absentIn(seat)
+	there := false
+	if !recall || !g.absent.has(name, at) {
+		var err error
+		if there, err = g.config.Store.GroupExists(ctx, name); err != nil {
+			if ctx.Err() != nil {
+				return callerGone(ctx, fmt.Sprintf("look for group %q", name))
+			}
+			return groupMetaError("look for", name, err)
+		}
+	}
+	if there {
+		return nil
+	}
+	g.absent.add(name, at)
+	return Errorf(ReasonUnknownGroup, "there is no group %q: it was never used, was deleted, or has expired; it comes into being when a member joins or an offset is committed", name)
 }
 
 // loaded is the actor of a group in memory that belongs to the incarnation; nil when there is none.

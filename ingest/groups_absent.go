@@ -10,7 +10,7 @@ import (
 const maxAbsentNames = 1000
 
 // absentGroups remembers names that etcd has no group of, for as long as the index stands at one revision, so that clients that go on about groups
-// which are not there cost no read of etcd each. What it says may be as old as the index.
+// which are not there cost no read of etcd each. What it says may be as old as the index, so only calls of members believe it.
 type absentGroups struct {
 	mu    sync.Mutex
 	at    absentAt

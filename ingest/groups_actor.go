@@ -48,6 +48,7 @@ type groupActor struct {
 	state   meta.GroupState
 	offsets map[meta.TopicID]groupTopic
 	waiting map[group.Token]func(group.Reply)
+	memory  int // of the machine, as it is counted in owner.memberBytes
 	wakeAt  time.Time
 	used    time.Time // of the last call
 	ended   *Error    // nothing more happens here
@@ -159,7 +160,7 @@ func (a *groupActor) run() {
 	defer stop()
 	clk := a.owner.config.Clock
 	if err := a.begin(); err != nil {
-		a.ended = groupMetaError(a.name, err)
+		a.ended = groupMetaError("take over", a.name, err)
 		a.finish()
 		return
 	}
@@ -230,6 +231,7 @@ func (a *groupActor) begin() error {
 	now := a.owner.config.Clock.Now()
 	a.used, a.topicsDirty = now, true
 	a.machine = group.New(a.name, group.Restored{Generation: state.Generation, Members: state.Members, At: now}, a.owner.limits)
+	a.weigh(a.machine.Memory())
 	a.owner.config.Logger.Debug("a group is coordinated here", "group", a.name, "epoch", claim.Epoch, "generation", state.Generation)
 	return nil
 }
@@ -271,6 +273,7 @@ func (a *groupActor) finish() {
 	for id := range a.offsets {
 		a.set(id, groupTopic{})
 	}
+	a.weigh(0)
 	a.owner.forget(a)
 	a.mu.Lock()
 	a.closed = a.ended
@@ -289,6 +292,9 @@ func (a *groupActor) finish() {
 		answer(group.Reply{Token: token, Err: group.ErrNotCoordinator})
 	}
 	clear(a.waiting)
+	if a.farewell != nil {
+		a.farewell(nil)
+	}
 }
 
 // step steps the machine and does what it says.
@@ -311,6 +317,29 @@ func (a *groupActor) perform(e group.Effects) {
 		a.snapshot = e.Store
 	}
 	a.wakeAt = e.Wake
+	a.weigh(a.machine.Memory())
+}
+
+// weigh counts what the machine takes in memory.
+func (a *groupActor) weigh(memory int) {
+	a.owner.memberBytes.Add(int64(memory - a.memory))
+	a.memory = memory
+}
+
+// reserve counts what the machine will take when it accepts an event, until the step counts what it does take. It refuses what would make it
+// larger when the groups of the node together are as large as they may be.
+func (a *groupActor) reserve(event group.Event) *Error {
+	more := a.machine.Grows(event)
+	if more == 0 {
+		return nil
+	}
+	if total := a.owner.memberBytes.Add(int64(more)); total > maxMemberBytes {
+		a.owner.memberBytes.Add(int64(-more))
+		return Errorf(ReasonBackPressure, "group %q would take %d KiB more, and the members of the groups of this node take %d MiB of the %d that they may; try again later, "+
+			"with fewer members or subscriptions of fewer partitions, or add a node", a.name, (more+1023)>>10, (total-int64(more))>>20, maxMemberBytes>>20).WithRetryAfter(5 * time.Second)
+	}
+	a.memory += more
+	return nil
 }
 
 // topicsChanged looks at the topics anew.
@@ -406,6 +435,16 @@ func (a *groupActor) committed() map[meta.TopicID]meta.GroupOffsets {
 		out[id] = t.offsets
 	}
 	return out
+}
+
+// without is a copy of a topic's offsets that lacks one.
+func (t groupTopic) without(partition int32, copied bool) groupTopic {
+	if !copied {
+		t.offsets = maps.Clone(t.offsets)
+	}
+	t.bytes -= t.offsets[partition].Size()
+	delete(t.offsets, partition)
+	return t
 }
 
 // with is a copy of a topic's offsets that takes one more.

@@ -70,8 +70,9 @@ type GroupView struct {
 }
 
 // Join makes a member, or has one join again, and waits until the rebalance that it belongs to is complete and durable: at most for
-// the longest rebalance timeout of the group. The caller's member id, token and partitions of topics are filled in. When ctx ends first the
-// join is taken back. With MEMBER_ID_REQUIRED the answer has the member id.
+// the longest rebalance timeout of the group. The caller's member id, token and partitions of topics are filled in. With MEMBER_ID_REQUIRED
+// the answer has the member id. When ctx ends before Join returns, it fails, the join is taken back, and a member whose id nobody can know goes at
+// once: one that joined without member id and instance id.
 func (g *Groups) Join(ctx context.Context, name string, join group.Join) (GroupJoined, error) {
 	if g.joins.Add(1) > maxWaitingJoins {
 		g.joins.Add(-1)
@@ -83,9 +84,15 @@ func (g *Groups) Join(ctx context.Context, name string, join group.Join) (GroupJ
 		return GroupJoined{}, Errorf(ReasonInternal, "%w", err)
 	}
 	join.NewMemberID = id
-	a, refused := g.find(ctx, name, false)
+	a, refused := g.find(ctx, name, createAbsent)
 	if refused != nil {
 		return GroupJoined{}, refused
+	}
+	unnamed := join.MemberID == "" && join.InstanceID == ""
+	takeBack := func(id string) {
+		if unnamed && id != "" {
+			a.disown(id)
+		}
 	}
 	var joined GroupJoined
 	err = g.ask(ctx, a, joinBytes(join), func(now time.Time, token group.Token) group.Event {
@@ -103,8 +110,26 @@ func (g *Groups) Join(ctx context.Context, name string, join group.Join) (GroupJ
 		joined.JoinResult = *r.Join
 		joined.Members = a.membersOf(r.Join.Generation)
 		joined.Begin = a.positions(r.Join.Assigned)
+	}, func(r group.Reply) {
+		if r.Join != nil {
+			takeBack(r.Join.MemberID)
+		}
 	})
+	if ctx.Err() != nil && joined.MemberID != "" { // it was answered, and nobody is there to hear it
+		takeBack(joined.MemberID)
+		return GroupJoined{}, callerGone(ctx, fmt.Sprintf("join group %q", name))
+	}
 	return joined, err
+}
+
+// disown takes out a member whose id nobody was told.
+func (a *groupActor) disown(id string) {
+	token := group.Token(a.owner.tokens.Add(1))
+	a.post(groupCall{run: func(now time.Time) {
+		if a.releasing == nil {
+			a.step(now, group.Leave{Token: token, Members: []group.LeavingMember{{MemberID: id}}})
+		}
+	}})
 }
 
 // membersOf is how many members a generation has. That of the last one is stored; counting them for every answer would take the square of
@@ -147,7 +172,7 @@ func (g *Groups) Sync(ctx context.Context, name string, request group.Sync) (gro
 		if r.Sync != nil {
 			result = *r.Sync
 		}
-	})
+	}, nil)
 	return result, err
 }
 
@@ -160,7 +185,7 @@ func (g *Groups) Heartbeat(ctx context.Context, name string, beat group.Heartbea
 	return g.ask(ctx, a, 0, func(_ time.Time, token group.Token) group.Event {
 		beat.Token = token
 		return beat
-	}, func(group.Reply) {})
+	}, func(group.Reply) {}, nil)
 }
 
 // Leave takes members out, and says for each what came of it.
@@ -176,22 +201,25 @@ func (g *Groups) Leave(ctx context.Context, name string, members []group.Leaving
 		if r.Leave != nil {
 			left = r.Leave.Members
 		}
-	})
+	}, nil)
 	return left, err
 }
 
 // findMember is find for calls of members: a group that is not there has none.
 func (g *Groups) findMember(ctx context.Context, name string) (*groupActor, *Error) {
-	a, refused := g.find(ctx, name, true)
+	a, refused := g.find(ctx, name, recallAbsent)
 	if refused != nil && refused.Reason == ReasonUnknownGroup {
 		return nil, groupError(name, group.ErrUnknownMemberID)
 	}
 	return a, refused
 }
 
-// ask steps the machine of a group with an event that has an answer, and waits for it. take is called before ask returns, also with an error,
-// or not at all. bytes is about what the event takes in memory.
-func (g *Groups) ask(ctx context.Context, a *groupActor, bytes int, event func(time.Time, group.Token) group.Event, take func(group.Reply)) error {
+// ask steps the machine of a group with an event that has an answer, and waits for it. An answer that is there counts, though ctx has ended. take is
+// called before ask returns, also with an error, or not at all: late, unless nil, is then called with an answer that comes behind the end of ctx, on the
+// actor's goroutine. bytes is about what the event takes in memory.
+func (g *Groups) ask(
+	ctx context.Context, a *groupActor, bytes int, event func(time.Time, group.Token) group.Event, take, late func(group.Reply),
+) error {
 	token := group.Token(g.tokens.Add(1))
 	var mu sync.Mutex // between take and a caller that goes
 	gone := false
@@ -207,10 +235,18 @@ func (g *Groups) ask(ctx context.Context, a *groupActor, bytes int, event func(t
 				return
 			}
 			a.used = now
+			event := event(now, token)
+			if refused := a.reserve(event); refused != nil {
+				answered <- refused
+				return
+			}
 			a.waiting[token] = func(r group.Reply) {
 				mu.Lock()
 				defer mu.Unlock()
 				if gone {
+					if late != nil {
+						late(r)
+					}
 					return
 				}
 				take(r)
@@ -220,7 +256,7 @@ func (g *Groups) ask(ctx context.Context, a *groupActor, bytes int, event func(t
 				}
 				answered <- nil
 			}
-			a.step(now, event(now, token))
+			a.step(now, event)
 		},
 		fail: func(cause *Error) { answered <- cause },
 	})
@@ -233,6 +269,11 @@ func (g *Groups) ask(ctx context.Context, a *groupActor, bytes int, event func(t
 	mu.Lock()
 	gone = true
 	mu.Unlock()
+	select {
+	case err := <-answered: // it was quicker
+		return err
+	default:
+	}
 	a.post(groupCall{run: func(now time.Time) {
 		if a.waiting[token] != nil {
 			delete(a.waiting, token)
@@ -247,7 +288,7 @@ func (g *Groups) ask(ctx context.Context, a *groupActor, bytes int, event func(t
 func (g *Groups) Commit(ctx context.Context, c GroupCommit) ([]*Error, error) {
 	find := g.findMember
 	if c.MemberID == "" && c.InstanceID == "" && c.Generation < 0 {
-		find = func(ctx context.Context, name string) (*groupActor, *Error) { return g.find(ctx, name, false) }
+		find = func(ctx context.Context, name string) (*groupActor, *Error) { return g.find(ctx, name, createAbsent) }
 	}
 	a, refused := find(ctx, c.Group)
 	if refused != nil {
@@ -261,7 +302,7 @@ func (g *Groups) Commit(ctx context.Context, c GroupCommit) ([]*Error, error) {
 // Seek sets committed offsets of a group without members. After its coordinator has changed a group that had some counts as one with members for
 // as long as they may come back: GROUP_NOT_EMPTY.
 func (g *Groups) Seek(ctx context.Context, name string, offsets []GroupCommitOffset) ([]*Error, error) {
-	a, refused := g.find(ctx, name, false)
+	a, refused := g.find(ctx, name, createAbsent)
 	if refused != nil {
 		return nil, refused
 	}
@@ -280,6 +321,11 @@ func (g *Groups) commit(ctx context.Context, a *groupActor, offsets []GroupCommi
 		resolved.at = i
 		commit.offsets = append(commit.offsets, resolved)
 	}
+	return g.store(ctx, a, commit, check)
+}
+
+// store has the actor store a commit that check lets through, which runs on the actor's goroutine.
+func (g *Groups) store(ctx context.Context, a *groupActor, commit *groupCommit, check func(now time.Time) error) ([]*Error, error) {
 	type outcome struct {
 		errs  []*Error
 		cause *Error
@@ -348,7 +394,7 @@ func (a *groupActor) resolve(o GroupCommitOffset) (resolvedOffset, *Error) {
 // View describes a group with its committed offsets. It sees every commit that was answered before the call, whoever answered it:
 // that costs one read of etcd. A group that is not there is UNKNOWN_GROUP.
 func (g *Groups) View(ctx context.Context, name string) (GroupView, error) {
-	a, refused := g.find(ctx, name, true)
+	a, refused := g.find(ctx, name, askAbsent)
 	if refused != nil {
 		return GroupView{}, refused
 	}
@@ -358,7 +404,10 @@ func (g *Groups) View(ctx context.Context, name string) (GroupView, error) {
 	}
 	// What was read is as fresh as the claim is at some later moment: until then nobody else can have written.
 	if err := g.config.Store.HoldsGroup(ctx, claim); err != nil {
-		cause := groupMetaError(name, err)
+		if ctx.Err() != nil {
+			return GroupView{}, callerGone(ctx, fmt.Sprintf("describe group %q", name))
+		}
+		cause := groupMetaError("check who coordinates", name, err)
 		if errors.Is(err, meta.ErrNotCoordinator) {
 			a.post(groupCall{run: func(now time.Time) {
 				if a.claim.Epoch == claim.Epoch {
@@ -403,38 +452,6 @@ func (a *groupActor) view(ctx context.Context) (GroupView, meta.GroupClaim, erro
 		return s.view, s.claim, nil
 	case <-ctx.Done():
 		return GroupView{}, meta.GroupClaim{}, callerGone(ctx, fmt.Sprintf("describe group %q", a.name))
-	}
-}
-
-// Delete forgets a group without members, with its offsets, and returns when they are gone. When a group has none is as for Seek.
-func (g *Groups) Delete(ctx context.Context, name string) error {
-	a, refused := g.find(ctx, name, true)
-	if refused != nil {
-		return refused
-	}
-	answered := make(chan *Error, 1)
-	a.post(groupCall{
-		run: func(now time.Time) {
-			if a.releasing != nil {
-				answered <- a.releasing
-				return
-			}
-			if err := a.machine.CheckEmpty(now); err != nil {
-				answered <- groupError(name, err)
-				return
-			}
-			a.remove(now, func(cause *Error) { answered <- cause })
-		},
-		fail: func(cause *Error) { answered <- cause },
-	})
-	select {
-	case refused := <-answered:
-		if refused != nil {
-			return refused
-		}
-		return nil
-	case <-ctx.Done():
-		return callerGone(ctx, fmt.Sprintf("delete group %q", name))
 	}
 }
 

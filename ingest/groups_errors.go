@@ -72,19 +72,24 @@ func notCoordinator(name, why string) *Error {
 	return Errorf(ReasonNotCoordinator, "group %q is not coordinated here: %s; send the request again: %w", name, why, group.ErrNotCoordinator)
 }
 
-// groupMetaError says why etcd did not do what a group needs.
-func groupMetaError(name string, err error) *Error {
+// groupMetaError says why etcd did not do what a group needs; verb is what was to be done to it. An end of the context is that of the actor: what it
+// means for a caller whose own has ended callerGone says.
+func groupMetaError(verb, name string, err error) *Error {
 	switch {
-	case errors.Is(err, meta.ErrNotCoordinator), errors.Is(err, meta.ErrLeaseGone):
-		return notCoordinator(name, "another node or a later life of this one has taken it over")
-	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		return notCoordinator(name, "this node gives it up")
+	case errors.Is(err, meta.ErrNotCoordinator):
+		return notCoordinator(name, "another node, or a later life of this one, has taken it over")
+	case errors.Is(err, meta.ErrLeaseGone):
+		return notCoordinator(name, "this node has lost its lease in etcd, and is to begin anew")
+	case errors.Is(err, context.Canceled):
+		return notCoordinator(name, fmt.Sprintf("this node gave it up before it could %s it", verb))
+	case errors.Is(err, context.DeadlineExceeded):
+		return notCoordinator(name, fmt.Sprintf("this node could not %s it, because etcd has not answered within %v", verb, groupPatience))
 	case errors.Is(err, meta.ErrTooLarge):
-		return Errorf(ReasonTooLarge, "group %q: %w", name, err)
+		return Errorf(ReasonTooLarge, "%s group %q: %w: commit in fewer topics, or with less metadata", verb, name, err)
 	case errors.Is(err, meta.ErrFormat):
-		return Errorf(ReasonCorruptData, "group %q: %w", name, err)
+		return Errorf(ReasonCorruptData, "%s group %q: what etcd keeps of it cannot be read; a newer release has written it, or it is damaged: %w", verb, name, err)
 	}
-	return Errorf(ReasonUnavailable, "group %q: %w", name, err)
+	return Errorf(ReasonUnavailable, "%s group %q: etcd could not be asked; send the request again: %w", verb, name, err).WithRetryAfter(defaultRetryAfter)
 }
 
 // checkGroupName refuses what cannot be a group's name before anybody looks for it.

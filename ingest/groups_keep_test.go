@@ -52,6 +52,23 @@ func TestSeekAndDeleteNeedAnEmptyGroup(t *testing.T) {
 	})
 }
 
+// TestDeletedGroupIsGone asks for a group as soon as its deletion is answered, again and again: nobody meets its coordinator of a moment ago.
+func TestDeletedGroupIsGone(t *testing.T) {
+	w := newGroupWorld(t, "a")
+	w.topic("orders", 1)
+	n := w.nodes["a"]
+	for range 1000 {
+		if err := w.commit(n, "g", GroupJoined{JoinResult: group.JoinResult{Generation: -1}}, "orders", 0, 5); err != nil {
+			t.Fatal(err)
+		}
+		if err := n.groups.Delete(t.Context(), "g"); err != nil {
+			t.Fatal(err)
+		}
+		_, err := n.groups.View(t.Context(), "g")
+		wantReason(t, err, ReasonUnknownGroup)
+	}
+}
+
 // TestOffsetsOfDeletedTopicsGo deletes a topic under a group in use and under one that is not.
 func TestOffsetsOfDeletedTopicsGo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -32,6 +32,9 @@ type groupWriter struct {
 	topicsDirty, emptied bool
 	// removed is called when the group is deleted; nil when it is not being.
 	removed func(*Error)
+	// farewell is removed once the group is deleted, to be called when nobody finds the actor any more: whoever asks after that is told that there
+	// is no such group.
+	farewell func(*Error)
 	// releasing is why nothing more is taken; the write under way is waited for.
 	releasing *Error
 }
@@ -52,6 +55,7 @@ type resolvedOffset struct {
 	topic     meta.TopicID
 	name      string
 	partition int32
+	forget    bool // what is committed, if anything is, is removed
 	meta.GroupOffset
 }
 
@@ -193,6 +197,19 @@ func (a *groupActor) planCommit(p *groupPlan, c *groupCommit, bytes *int) bool {
 				continue
 			}
 		}
+		if o.forget {
+			if _, ok := t.offsets[o.partition]; !ok {
+				continue
+			}
+			if !planned && len(p.topics) >= meta.MaxGroupWriteTopics || *bytes > 0 && !planned && *bytes+t.bytes > maxWriteBytes {
+				return false
+			}
+			if !planned {
+				*bytes += t.bytes
+			}
+			p.topics[o.topic] = t.without(o.partition, planned)
+			continue
+		}
 		after := t.bytes + o.Size()
 		if old, ok := t.offsets[o.partition]; ok {
 			after -= old.Size()
@@ -236,7 +253,7 @@ func (a *groupActor) planRemoval(p *groupPlan) {
 func (a *groupActor) wrote(p *groupPlan, next meta.GroupClaim, err error, now time.Time) {
 	a.under = nil
 	if err != nil {
-		cause := groupMetaError(a.name, err)
+		cause := groupMetaError("write", a.name, err)
 		p.fail(cause)
 		if errors.Is(err, meta.ErrTooLarge) { // that of etcd is lower than ours: nothing was written, but nothing else will be either
 			cause = notCoordinator(a.name, cause.Message)
@@ -257,8 +274,7 @@ func (a *groupActor) wrote(p *groupPlan, next meta.GroupClaim, err error, now ti
 		a.step(now, group.Stored{Generation: p.snapshot.Generation})
 	}
 	if p.write.Delete {
-		a.removed(nil)
-		a.removed = nil
+		a.farewell, a.removed = a.removed, nil
 		a.end(notCoordinator(a.name, "it was deleted"))
 	}
 }

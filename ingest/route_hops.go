@@ -56,11 +56,15 @@ func withForwarded(next http.Handler) http.Handler {
 }
 
 // await waits until an index is where the sender's was, once for a call.
-func (f *forwardedCall) await(ctx context.Context, index clusterIndex) {
+func (f *forwardedCall) await(ctx context.Context, index interface {
+	Revision() meta.Revision
+	WaitFor(ctx context.Context, revision meta.Revision) error
+},
+) {
 	if f.revision <= index.Revision() || f.waited.Swap(true) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, forwardedWait)
 	defer cancel()
-	_ = index.WaitFor(ctx, f.revision) // what it has not reached it does not lead by, and says so
+	_ = index.WaitFor(ctx, f.revision) // what it has not reached it neither leads nor coordinates by, and says so
 }

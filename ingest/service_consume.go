@@ -3,11 +3,11 @@ package ingest
 import (
 	"cmp"
 	"context"
-	"errors"
 	"slices"
 	"time"
 
 	"connectrpc.com/connect"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/tidemark-io/tidemark/clock"
 	"github.com/tidemark-io/tidemark/meta"
@@ -35,7 +35,10 @@ const (
 
 // consumeService is tidemark.v1.ConsumeService.
 type consumeService struct {
-	node      consumeNode
+	node interface {
+		consumeNode
+		Ends(ctx context.Context, name string) (meta.Topic, []PartitionState, error)
+	}
 	clock     clock.Clock
 	telemetry *Telemetry
 	closing   <-chan struct{}
@@ -48,9 +51,12 @@ func (s *consumeService) Fetch(ctx context.Context, r *tidemarkv1.FetchRequest) 
 		s.telemetry.FetchFailed(ctx, err)
 		return nil, ConnectError(err)
 	}
-	ctx, stop := s.untilClosing(ctx)
+	if body := bodyOf(ctx); body != nil && proto.Size(r) <= freeAnswer {
+		body.settle() // it may wait for as long as a message may take to arrive
+	}
+	ctx, _, stop := untilClosing(ctx, s.closing)
 	defer stop()
-	parts, err := s.fetch(ctx, request)
+	parts, err := s.fetchAnswer(ctx, request)
 	if err != nil {
 		return nil, ConnectError(err)
 	}
@@ -59,6 +65,22 @@ func (s *consumeService) Fetch(ctx context.Context, r *tidemarkv1.FetchRequest) 
 		out.Partitions = append(out.Partitions, batchesMessage(p))
 	}
 	return out, nil
+}
+
+// fetchAnswer is fetch with room for what comes until the client has it. Whoever waits for room waits without holding anything.
+func (s *consumeService) fetchAnswer(ctx context.Context, request FetchRequest) ([]PartitionBatches, error) {
+	answer, room := answerOf(ctx), sendRoomOf(ctx)
+	if answer == nil || room == nil {
+		return s.fetch(ctx, request)
+	}
+	reader := &sendReader{evict: answer.end}
+	pieces, share, err := room.fetchInto(ctx, reader, request, s.fetch)
+	if err != nil {
+		return nil, err
+	}
+	reader.begin(s.clock.Now())
+	answer.hold(share)
+	return pieces, nil
 }
 
 func fetchRequest(r *tidemarkv1.FetchRequest) (FetchRequest, error) {
@@ -112,28 +134,7 @@ func fetchRequest(r *tidemarkv1.FetchRequest) (FetchRequest, error) {
 // fetch asks the node, and tells a stop of the process from a caller that went.
 func (s *consumeService) fetch(ctx context.Context, r FetchRequest) ([]PartitionBatches, error) {
 	parts, err := s.node.Fetch(ctx, r)
-	if err != nil && errors.Is(context.Cause(ctx), errClosing) {
-		return nil, errClosing
-	}
-	return parts, err
-}
-
-// untilClosing is a context that also ends, with errClosing as its cause, when the process stops.
-func (s *consumeService) untilClosing(ctx context.Context) (context.Context, func()) {
-	out, cancel := context.WithCancelCause(ctx)
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		select {
-		case <-s.closing:
-			cancel(errClosing)
-		case <-out.Done():
-		}
-	}()
-	return out, func() {
-		cancel(context.Canceled)
-		<-ended
-	}
+	return parts, closingOr(ctx, err)
 }
 
 // batchesMessage joins the batches of a piece. A single slice goes out as it is: it is read only to everybody.
@@ -164,7 +165,7 @@ func (s *consumeService) Consume(ctx context.Context, r *tidemarkv1.ConsumeReque
 	if body := bodyOf(ctx); body != nil {
 		body.settle()
 	}
-	ctx, stop := s.untilClosing(ctx)
+	ctx, _, stop := untilClosing(ctx, s.closing)
 	defer stop()
 	return ConnectError(s.consume(ctx, r, stream.Send))
 }
@@ -208,30 +209,16 @@ func (s *consumeService) consume(ctx context.Context, r *tidemarkv1.ConsumeReque
 	}
 }
 
-// fetchInto is fetch for a stream, which has room then for what has come. It waits for room without holding anything.
+// fetchInto is fetch for a stream, which has room then for what has come.
 func (s *consumeService) fetchInto(ctx context.Context, request FetchRequest) ([]PartitionBatches, *sendShare, error) {
-	pieces, err := s.fetch(ctx, request)
-	if err != nil {
-		return nil, nil, err
-	}
-	evict := evictor(ctx)
 	room := sendRoomOf(ctx)
-	if share := room.try(piecesSize(pieces), evict); share != nil {
-		return pieces, share, nil
-	}
-	share, err := room.take(ctx, streamFetchBytes, evict)
-	if err != nil {
-		return nil, nil, err
-	}
-	request.MaxWait = 0
-	if pieces, err = s.fetch(ctx, request); err != nil {
-		share.give()
-		if ReasonOf(err) == ReasonNotLeader {
-			return nil, share, nil // the next fetch waits for the leader
+	return room.fetchInto(ctx, room.reader(evictor(ctx)), request, func(ctx context.Context, r FetchRequest) ([]PartitionBatches, error) {
+		pieces, err := s.fetch(ctx, r)
+		if r.MaxWait == 0 && ReasonOf(err) == ReasonNotLeader {
+			return nil, nil // the next fetch waits for the leader
 		}
-		return nil, nil, err
-	}
-	return pieces, share, nil
+		return pieces, err
+	})
 }
 
 // sendPieces sends what is new of pieces, moves the partitions on, and gives the share back.
@@ -282,8 +269,14 @@ func (s *consumeService) begin(ctx context.Context, r *tidemarkv1.ConsumeRequest
 	if err != nil {
 		return meta.Topic{}, nil, err
 	}
-	if err := sameTopic(topic, r.GetTopicId()); err != nil {
-		return meta.Topic{}, nil, err
+	if sameTopic(topic, r.GetTopicId()) != nil {
+		// This node may not have heard yet that the topic was made anew: where it ends is asked of etcd.
+		if topic, states, err = s.node.Ends(ctx, r.GetTopic()); err == nil {
+			err = sameTopic(topic, r.GetTopicId())
+		}
+		if err != nil {
+			return meta.Topic{}, nil, err
+		}
 	}
 	wanted := r.GetPartitions()
 	if from := r.GetOffsets().GetOffsets(); len(from) > 0 && len(wanted) == 0 {

@@ -71,7 +71,10 @@ func ConnectError(err error) error {
 	e, own := errors.AsType[*Error](err)
 	if already, ok := errors.AsType[*connect.Error](err); ok {
 		// An error of ours above it, such as what a node says of the call to another, is the one that counts.
-		if _, below := errors.AsType[*connect.Error](error(e)); !own || !below {
+		if !own {
+			return already
+		}
+		if _, below := errors.AsType[*connect.Error](error(e)); !below {
 			return already
 		}
 	}

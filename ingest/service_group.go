@@ -2,7 +2,6 @@ package ingest
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -32,7 +31,7 @@ const (
 	// maxGroupAnswer bounds what another node may answer: the partitions of a member.
 	maxGroupAnswer = 32 << 20
 	// coordinatorPatience is how long a coordinator that is away is looked for.
-	coordinatorPatience = 5 * time.Second
+	coordinatorPatience = 10 * time.Second
 	// groupPatience bounds every call but a join: while etcd is away the caller is told so instead of waiting for as long as that takes.
 	groupPatience = 15 * time.Second
 	// joinPatience is longer than any rebalance.
@@ -55,19 +54,28 @@ type GroupServiceConfig struct {
 	Options []connect.HandlerOption
 }
 
-// NewGroupService makes tidemark.v1.GroupService. Calls that other nodes forward must come through withForwarded, as Services do it.
+// NewGroupService makes tidemark.v1.GroupService. Calls that other nodes forward must come through withForwarded, and those of clients through
+// withSendRoom and withAnswer if they are to share room with other services, as Services do it.
 func NewGroupService(cfg GroupServiceConfig) (path string, handler http.Handler) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &groupService{GroupServiceConfig: cfg}
-	path, inner := tidemarkv1connect.NewGroupServiceHandler(s, cfg.Options...)
+	s := newGroupService(cfg)
+	path, inner := tidemarkv1connect.NewGroupServiceHandler(s, append(slices.Clone(cfg.Options), connect.WithInterceptors(s.bound()), countedCodecs(2*maxGroupEntries))...)
 	return path, withStreamControl(inner)
 }
 
 // groupService is tidemark.v1.GroupService. Every call that changes or describes a group is routed to its coordinator, which may be this
 // very node.
-type groupService struct{ GroupServiceConfig }
+type groupService struct {
+	GroupServiceConfig
+	held *sendRoom // large requests that are not answered
+	sent *sendRoom // what streams hold for their clients, where the call brings no room that others share
+}
+
+func newGroupService(cfg GroupServiceConfig) *groupService {
+	return &groupService{GroupServiceConfig: cfg, held: newSendRoom(heldGroupRequests, cfg.Clock), sent: newSendRoom(sendBytes, cfg.Clock)}
+}
 
 // routed does a call where the group's coordinator is. A coordinator that is away is looked for, for a while: commits are the same
 // when they come twice, and a join whose caller went away is taken back.
@@ -101,7 +109,7 @@ func once[Q, A any](ctx context.Context, s *groupService, name string, request *
 		return nil, refused
 	}
 	if forwarded != nil {
-		awaitRevision(ctx, forwarded, seat.Index)
+		forwarded.await(ctx, seat.Index)
 	}
 	owner, ok := groupOwner(name, seat.Index)
 	switch {
@@ -121,16 +129,6 @@ func once[Q, A any](ctx context.Context, s *groupService, name string, request *
 		return nil, peerError(ctx, owner.ID, err)
 	}
 	return answer, nil
-}
-
-// awaitRevision waits until the index is where the sender's was, once for a call.
-func awaitRevision(ctx context.Context, f *forwardedCall, index GroupIndex) {
-	if f.revision <= index.Revision() || f.waited.Swap(true) {
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, forwardedWait)
-	defer cancel()
-	_ = index.WaitFor(ctx, f.revision) // what it has not reached it does not coordinate by, and says so
 }
 
 // coordinatorAway tells errors that pass when the coordinator is asked again, or another one.
@@ -153,35 +151,9 @@ func (s *groupService) client(node meta.NodeID) (tidemarkv1connect.GroupServiceC
 		connect.WithAcceptCompression("gzip", nil, nil), connect.WithReadMaxBytes(maxGroupAnswer)), nil
 }
 
-// untilClosing is a context that also ends, with errClosing as its cause, when the process stops; done ends it and what watches it.
-func (s *groupService) untilClosing(ctx context.Context) (out context.Context, cancel context.CancelCauseFunc, done func()) {
-	out, cancel = context.WithCancelCause(ctx)
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		select {
-		case <-s.Closing:
-			cancel(errClosing)
-		case <-out.Done():
-		}
-	}()
-	return out, cancel, func() {
-		cancel(context.Canceled)
-		<-ended
-	}
-}
-
-// closingOr is errClosing when the process stops, else err.
-func closingOr(ctx context.Context, err error) error {
-	if err != nil && errors.Is(context.Cause(ctx), errClosing) {
-		return errClosing
-	}
-	return err
-}
-
 // Join makes the caller a member, or has it join again.
 func (s *groupService) Join(ctx context.Context, r *tidemarkv1.JoinRequest) (*tidemarkv1.JoinResponse, error) {
-	waiting, _, done := s.untilClosing(ctx)
+	waiting, _, done := untilClosing(ctx, s.Closing)
 	defer done()
 	out, err := s.join(waiting, r)
 	return out, ConnectError(closingOr(waiting, err))

@@ -161,7 +161,7 @@ func (s *groupService) describeHere(ctx context.Context, r *tidemarkv1.DescribeG
 		member := &tidemarkv1.GroupMember{
 			MemberId: cutText(m.ID, 255), InstanceId: cutText(m.InstanceID, 255), ClientId: cutText(m.ClientID, 255), Host: cutText(m.Host, 255),
 		}
-		assigned := assignedTo(m)
+		assigned := assignedTo(view.ProtocolType, m)
 		for _, p := range assigned {
 			of(p.Topic, p.Partition).MemberId = member.GetMemberId()
 		}
@@ -177,12 +177,13 @@ func (s *groupService) describeHere(ctx context.Context, r *tidemarkv1.DescribeG
 	return out, nil
 }
 
-// assignedTo lists what a member reads: what the coordinator gave it or, of a member of Kafka's protocol, what its leader did.
-func assignedTo(m group.DescribedMember) []group.TopicPartition {
-	if len(m.Assignment) == 0 {
-		return m.Assigned
+// assignedTo lists what a member reads: what the coordinator gave it or, of a consumer of Kafka's protocol, what its leader did. What the assignments of
+// other types of protocols say only their members know.
+func assignedTo(protocolType string, m group.DescribedMember) []group.TopicPartition {
+	if protocolType == "consumer" {
+		return kafkaAssignment(m.Assignment)
 	}
-	return kafkaAssignment(m.Assignment)
+	return m.Assigned
 }
 
 // byTopic groups sorted partitions.
@@ -217,15 +218,12 @@ func (s *groupService) resolveSeeks(ctx context.Context, r *tidemarkv1.SeekGroup
 		return nil, Errorf(ReasonInvalidRequest, "nothing to seek was given")
 	}
 	out := &tidemarkv1.SeekGroupRequest{Group: r.GetGroup()}
+	until := s.Clock.Now().Add(leaderPatience)
 	for _, seek := range r.GetSeeks() {
 		if err := checkTopicName(seek.GetTopic()); err != nil {
 			return nil, err
 		}
-		_, states, err := s.Log.Topic(ctx, seek.GetTopic())
-		if err != nil {
-			return nil, err
-		}
-		states, err = selectPartitions(seek.GetTopic(), states, seek.GetPartitions())
+		states, err := s.statesToSeek(ctx, seek, until)
 		if err != nil {
 			return nil, err
 		}
@@ -255,6 +253,30 @@ func (s *groupService) resolveSeeks(ctx context.Context, r *tidemarkv1.SeekGroup
 	return out, nil
 }
 
+// statesToSeek finds out where the partitions of a seek stand. Where a topic is on disk only the leader knows where it ends, and a seek to its end, or
+// to an offset that may be above what is committed, waits for it, for all seeks together until then.
+func (s *groupService) statesToSeek(ctx context.Context, seek *tidemarkv1.GroupSeek, until time.Time) ([]PartitionState, error) {
+	for {
+		topic, states, err := s.Log.Topic(ctx, seek.GetTopic())
+		if err != nil {
+			return nil, err
+		}
+		if states, err = selectPartitions(seek.GetTopic(), states, seek.GetPartitions()); err != nil {
+			return nil, err
+		}
+		for _, p := range states {
+			_, toEnd := seek.GetTo().(*tidemarkv1.GroupSeek_End)
+			to, toOffset := seek.GetTo().(*tidemarkv1.GroupSeek_Offset)
+			if toEnd || toOffset && to.Offset > p.HighWatermark {
+				err = cmp.Or(err, knownEnd(topic, p))
+			}
+		}
+		if err == nil || s.Clock.Now().Add(askAgain).After(until) || !pause(ctx, s.Clock, askAgain) {
+			return states, err
+		}
+	}
+}
+
 func (s *groupService) seekHere(ctx context.Context, r *tidemarkv1.SeekGroupRequest) (*tidemarkv1.SeekGroupResponse, error) {
 	offsets := make([]GroupCommitOffset, 0, len(r.GetSeeks()))
 	for _, seek := range r.GetSeeks() {
@@ -280,13 +302,34 @@ func (s *groupService) seekHere(ctx context.Context, r *tidemarkv1.SeekGroupRequ
 	return out, nil
 }
 
-// DeleteGroup forgets a group.
+// DeleteGroup forgets a group. When an attempt leaves open whether the group is gone, as one does whose coordinator dies over it, the next one finds
+// out: that there is no such group is what was asked for then.
 func (s *groupService) DeleteGroup(ctx context.Context, r *tidemarkv1.DeleteGroupRequest) (*tidemarkv1.DeleteGroupResponse, error) {
-	out, err := routed(ctx, s, groupPatience, r.GetGroup(), r, func(ctx context.Context, r *tidemarkv1.DeleteGroupRequest) (*tidemarkv1.DeleteGroupResponse, error) {
-		if err := s.Groups.Delete(ctx, r.GetGroup()); err != nil {
+	doubt := false
+	done := func(err error, inDoubt bool) bool {
+		if err == nil || doubt && ReasonOf(err) == ReasonUnknownGroup {
+			return true
+		}
+		doubt = doubt || inDoubt
+		return false
+	}
+	here := func(ctx context.Context, r *tidemarkv1.DeleteGroupRequest) (*tidemarkv1.DeleteGroupResponse, error) {
+		if err := s.Groups.Delete(ctx, r.GetGroup()); !done(err, DeletionInDoubt(err)) {
 			return nil, err
 		}
 		return &tidemarkv1.DeleteGroupResponse{}, nil
-	}, tidemarkv1connect.GroupServiceClient.DeleteGroup)
+	}
+	there := func(client tidemarkv1connect.GroupServiceClient, ctx context.Context, r *tidemarkv1.DeleteGroupRequest) (*tidemarkv1.DeleteGroupResponse, error) {
+		_, err := client.DeleteGroup(ctx, r)
+		if own := remoteError(err); own != nil {
+			if !done(own, DeletionInDoubt(own)) {
+				return nil, err
+			}
+		} else if !done(err, !neverSent(err)) { // the answer was lost on its way, if there was one
+			return nil, err
+		}
+		return &tidemarkv1.DeleteGroupResponse{}, nil
+	}
+	out, err := routed(ctx, s, groupPatience, r.GetGroup(), r, here, there)
 	return out, ConnectError(err)
 }

@@ -2,10 +2,10 @@ package ingest
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"time"
 
+	"github.com/tidemark-io/tidemark/meta"
 	tidemarkv1 "github.com/tidemark-io/tidemark/proto/tidemark/v1"
 )
 
@@ -40,51 +40,38 @@ func (st *groupStream) stopFetching() {
 
 // fetch reads partitions of one topic until ctx ends. Only it changes their positions meanwhile.
 func (st *groupStream) fetch(ctx context.Context, topic string, partitions []*memberPartition, most int) error {
-	request := FetchRequest{Topic: topic, MaxBytes: most, MinBytes: 1, MaxWait: streamFetchWait}
+	request := FetchRequest{Topic: topic, TopicID: partitions[0].topic, MaxBytes: most, MinBytes: 1, MaxWait: streamFetchWait}
+	var unknown time.Time // since when there is no such topic
 	for ctx.Err() == nil {
-		err := st.checkTopic(topic, partitions)
-		if err == nil {
-			err = st.resolve(ctx, topic, partitions)
-		}
+		err := st.resolve(ctx, topic, partitions)
 		var pieces []PartitionBatches
+		var share *sendShare
 		if err == nil {
 			request.Partitions = request.Partitions[:0]
 			for _, p := range partitions {
 				request.Partitions = append(request.Partitions, FetchPartition{Partition: p.at.Partition, Offset: p.next})
 			}
-			pieces, err = st.service.Log.Fetch(ctx, request)
-		}
-		if err == nil {
-			err = st.checkTopic(topic, partitions) // what was read may be another log's
+			pieces, share, err = st.room.fetchInto(ctx, st.reader, request, st.service.Log.Fetch)
 		}
 		switch reason := ReasonOf(err); {
 		case err == nil:
+			unknown = time.Time{}
 		case reason == ReasonOffsetOutOfRange:
 			if err := st.clamp(ctx, topic, partitions); err != nil {
 				return err
 			}
 			continue
-		case reason == ReasonCorruptData, reason == ReasonInternal, reason == ReasonInvalidRequest, errors.Is(err, errTopicMadeAnew):
+		case reason == ReasonCorruptData, reason == ReasonInternal, reason == ReasonInvalidRequest:
 			return err
+		case reason == ReasonUnknownTopic && st.madeAnew(topic, partitions[0].topic, &unknown):
+			return errTopicMadeAnew
 		default:
 			// The topic is being deleted, a leader is away: it passes, or a rebalance takes the partitions away.
 			pause(ctx, st.service.Clock, 200*time.Millisecond)
 			continue
 		}
-		for _, piece := range pieces {
-			i := slices.IndexFunc(partitions, func(p *memberPartition) bool { return p.at.Partition == piece.Partition })
-			if i < 0 || piece.NextOffset <= partitions[i].next {
-				continue
-			}
-			p := groupPiece{partition: partitions[i], message: &tidemarkv1.GroupServiceConsumeResponse{Event: &tidemarkv1.GroupServiceConsumeResponse_Records{
-				Records: &tidemarkv1.GroupRecords{Topic: topic, Batches: batchesMessage(piece)},
-			}}}
-			select {
-			case st.records <- p:
-				partitions[i].next = piece.NextOffset
-			case <-ctx.Done():
-				return nil
-			}
+		if !st.deliver(ctx, topic, partitions, pieces, share) {
+			return nil
 		}
 		// The partition that was first goes last, so that a full answer of one does not starve the others.
 		partitions = append(partitions[1:len(partitions):len(partitions)], partitions[0])
@@ -92,23 +79,53 @@ func (st *groupStream) fetch(ctx context.Context, topic string, partitions []*me
 	return nil
 }
 
+// deliver hands pieces to send, each with its part of the share, and gives the rest back; false when ctx has ended.
+func (st *groupStream) deliver(ctx context.Context, topic string, partitions []*memberPartition, pieces []PartitionBatches, share *sendShare) bool {
+	defer share.give()
+	for n, piece := range pieces {
+		i := slices.IndexFunc(partitions, func(p *memberPartition) bool { return p.at.Partition == piece.Partition })
+		if i < 0 || piece.NextOffset <= partitions[i].next {
+			continue
+		}
+		p := groupPiece{partition: partitions[i], groupMessage: groupMessage{
+			message: &tidemarkv1.GroupServiceConsumeResponse{Event: &tidemarkv1.GroupServiceConsumeResponse_Records{
+				Records: &tidemarkv1.GroupRecords{Topic: topic, Batches: batchesMessage(piece)},
+			}},
+			share: share.part(pieceSize(piece)),
+		}}
+		pieces[n].Batches = nil
+		select {
+		case st.records <- p:
+			partitions[i].next = piece.NextOffset
+		case <-ctx.Done():
+			p.share.give()
+			return false
+		}
+	}
+	return true
+}
+
 // errTopicMadeAnew ends a stream one of whose topics is another one now.
 var errTopicMadeAnew = &Error{Reason: ReasonUnknownTopic, Message: "a topic was deleted while it was read, and another of the same name was made: consume again"}
 
-// checkTopic tells whether the topic is still the one that was assigned.
-func (st *groupStream) checkTopic(topic string, partitions []*memberPartition) error {
+// unknownPatience is how long a topic that was assigned may be another one as far as this node knows: the coordinator may have heard of it before.
+const unknownPatience = 5 * time.Second
+
+// madeAnew tells whether the name of a topic is that of another one for good. since is from when on it is in question, zero before.
+func (st *groupStream) madeAnew(topic string, id meta.TopicID, since *time.Time) bool {
 	seat, refused := st.service.Groups.seat()
 	if refused != nil {
-		return refused
+		return false
 	}
 	now, there := seat.Index.Topic(topic)
-	switch {
-	case !there:
-		return Errorf(ReasonUnknownTopic, "there is no topic %q", topic)
-	case now.ID != partitions[0].topic:
-		return errTopicMadeAnew
+	if !there || now.ID == id {
+		*since = time.Time{}
+		return false // it is deleted and a rebalance follows, or it was not known yet
 	}
-	return nil
+	if since.IsZero() {
+		*since = st.service.Clock.Now()
+	}
+	return st.service.Clock.Now().Sub(*since) >= unknownPatience
 }
 
 // resolve finds out where partitions without a committed offset begin.
@@ -116,9 +133,12 @@ func (st *groupStream) resolve(ctx context.Context, topic string, partitions []*
 	if !slices.ContainsFunc(partitions, func(p *memberPartition) bool { return p.next < 0 }) {
 		return nil
 	}
-	_, states, err := st.service.Log.Topic(ctx, topic)
+	now, states, err := st.service.Log.Topic(ctx, topic)
 	if err != nil {
 		return err
+	}
+	if now.ID != partitions[0].topic {
+		return anotherTopic(topic, partitions[0].topic.String())
 	}
 	for _, p := range partitions {
 		at := slices.IndexFunc(states, func(s PartitionState) bool { return s.Partition == p.at.Partition })
@@ -127,6 +147,9 @@ func (st *groupStream) resolve(ctx context.Context, topic string, partitions []*
 		case at < 0 || states[at].Leader == "":
 			return Errorf(ReasonNotLeader, "topic %q, partition %d has no leader now", topic, p.at.Partition)
 		case st.fromEnd:
+			if err := knownEnd(now, states[at]); err != nil {
+				return err
+			}
 			p.next = states[at].HighWatermark
 		default:
 			p.next = states[at].LogStartOffset
@@ -136,9 +159,12 @@ func (st *groupStream) resolve(ctx context.Context, topic string, partitions []*
 }
 
 // clamp moves positions that retention has overtaken to where the log begins. One above the log's end is nobody's doing but of who
-// committed it.
+// committed it; that only a leader can tell, for the index may be behind.
 func (st *groupStream) clamp(ctx context.Context, topic string, partitions []*memberPartition) error {
-	_, states, _ := st.service.Log.Topic(ctx, topic)
+	now, states, _ := st.service.Log.Topic(ctx, topic)
+	if now.ID != partitions[0].topic {
+		states = nil // the positions say nothing about another topic
+	}
 	moved := false // states are none with an error; then it is tried again
 	for _, p := range partitions {
 		at := slices.IndexFunc(states, func(s PartitionState) bool { return s.Partition == p.at.Partition })
@@ -146,7 +172,7 @@ func (st *groupStream) clamp(ctx context.Context, topic string, partitions []*me
 		case at < 0 || states[at].Leader == "":
 		case p.next < states[at].LogStartOffset:
 			p.next, moved = states[at].LogStartOffset, true
-		case p.next > states[at].HighWatermark:
+		case p.next > states[at].HighWatermark && !states[at].fromIndex:
 			return offsetOutOfRange(topic, p.next, states[at])
 		}
 	}

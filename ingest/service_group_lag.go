@@ -28,7 +28,7 @@ func (s *groupService) measureLag(ctx context.Context, lag []*tidemarkv1.GroupLa
 	defer cancel()
 	var behind []*tidemarkv1.GroupLag
 	for _, partitions := range slices.Collect(chunksByTopic(lag)) {
-		_, states, err := s.Log.Topic(ctx, partitions[0].GetTopic())
+		topic, states, err := s.Log.Topic(ctx, partitions[0].GetTopic())
 		if err != nil {
 			continue
 		}
@@ -39,6 +39,9 @@ func (s *groupService) measureLag(ctx context.Context, lag []*tidemarkv1.GroupLa
 			}
 			p := states[at]
 			l.LogStartOffset, l.HighWatermark = p.LogStartOffset, p.HighWatermark
+			if knownEnd(topic, p) != nil {
+				continue // there may be more than is committed, and only its leader could tell
+			}
 			from := max(l.GetCommitted(), p.LogStartOffset)
 			l.Lag = max(p.HighWatermark-from, 0)
 			if l.GetLag() == 0 {

@@ -56,9 +56,9 @@ func (st *groupStream) rejoin(ctx context.Context) error {
 		if err := st.revoke(ctx, lost); err != nil {
 			return err
 		}
-		st.takeAssignment(joined)
+		untold := st.takeAssignment(joined)
 		if !st.put(ctx, &tidemarkv1.GroupServiceConsumeResponse{Event: &tidemarkv1.GroupServiceConsumeResponse_Assign{Assign: &tidemarkv1.GroupAssign{
-			MemberId: joined.GetMemberId(), Generation: joined.GetGeneration(), Assigned: joined.GetAssigned(),
+			MemberId: joined.GetMemberId(), Generation: joined.GetGeneration(), Assigned: joined.GetAssigned(), Lost: untold,
 		}}}) {
 			return context.Cause(ctx)
 		}
@@ -164,16 +164,31 @@ func (st *groupStream) rename(id string) {
 	st.change()
 }
 
-// lose drops every partition: they may be another's already.
+// lose drops every partition: they may be another's already. The client is told at once if it reads, and else with what it is assigned next.
 func (st *groupStream) lose() {
 	st.stopFetching()
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	for _, p := range st.partitions {
+	for at, p := range st.partitions {
 		p.stopped = true
+		st.lost = append(st.lost, at)
 	}
 	clear(st.partitions)
 	st.change()
+	if len(st.lost) == 0 {
+		return
+	}
+	assign := &tidemarkv1.GroupAssign{MemberId: st.memberID, Generation: st.generation, Lost: lostByTopic(st.lost)}
+	if st.offer(&tidemarkv1.GroupServiceConsumeResponse{Event: &tidemarkv1.GroupServiceConsumeResponse_Assign{Assign: assign}}) {
+		st.lost = nil
+	}
+}
+
+func lostByTopic(lost []group.TopicPartition) []*tidemarkv1.TopicPartitions {
+	slices.SortFunc(lost, func(a, b group.TopicPartition) int {
+		return compareTopicPartition(a.Topic, a.Partition, b.Topic, b.Partition)
+	})
+	return byTopic(slices.Compact(lost))
 }
 
 // takeMembership takes over who the member is, and tells which of its partitions it is to give up. One whose topic was made anew is lost
@@ -198,6 +213,7 @@ func (st *groupStream) takeMembership(joined *tidemarkv1.JoinResponse) ([]group.
 			lost = append(lost, at)
 		case id != p.topic:
 			p.stopped = true
+			st.lost = append(st.lost, at)
 			delete(st.partitions, at)
 		}
 	}
@@ -208,18 +224,20 @@ func (st *groupStream) takeMembership(joined *tidemarkv1.JoinResponse) ([]group.
 	return lost, nil
 }
 
-// takeAssignment adds the partitions that are new.
-func (st *groupStream) takeAssignment(joined *tidemarkv1.JoinResponse) {
+// takeAssignment adds the partitions that are new, and gives those that were lost and of which the client has not heard.
+func (st *groupStream) takeAssignment(joined *tidemarkv1.JoinResponse) (untold []*tidemarkv1.TopicPartitions) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	for _, p := range joined.GetAssigned() {
 		at := group.TopicPartition{Topic: p.GetTopic(), Partition: p.GetPartition()}
 		if st.partitions[at] == nil {
 			id, _ := meta.ParseTopicID(p.GetTopicId()) // takeMembership has read it
-			st.partitions[at] = &memberPartition{at: at, topic: id, next: p.GetCommitted()}
+			st.partitions[at] = &memberPartition{at: at, topic: id, since: joined.GetGeneration(), next: p.GetCommitted()}
 		}
 	}
+	untold, st.lost = lostByTopic(st.lost), nil
 	st.change()
+	return untold
 }
 
 // revoke has the client give partitions up. What else the member has goes on being read.

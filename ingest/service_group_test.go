@@ -144,7 +144,7 @@ func TestGroupServiceRefusesByName(t *testing.T) {
 	forwarded := worldPeers{w, &groupNode{id: "elsewhere"}}
 	peer, _ := forwarded.Peer("a")
 	w.nodes["a"].sees(meta.NodeInfo{ID: "b"})
-	client := &groupService{GroupServiceConfig{Peers: forwarded}}
+	client := &groupService{GroupServiceConfig: GroupServiceConfig{Peers: forwarded}}
 	there, refused := client.client("a")
 	if refused != nil || peer.URL == "" {
 		t.Fatal(refused)

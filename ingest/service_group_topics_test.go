@@ -35,8 +35,10 @@ func TestStreamCommitsWhatItRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	at := group.TopicPartition{Topic: "orders"}
-	st := &groupStream{join: ofGroup("g", ""), partitions: map[group.TopicPartition]*memberPartition{at: {at: at, topic: id}}}
-	_, _, mine, refused := st.split([]*tidemarkv1.OffsetCommit{{Topic: "orders"}, {Topic: "orders", Partition: 1}, {Topic: "orders", TopicId: "of the client"}})
+	p := &memberPartition{at: at, topic: id}
+	st := &groupStream{join: ofGroup("g", ""), partitions: map[group.TopicPartition]*memberPartition{at: p}}
+	_, _, mine, refused := st.split([]*tidemarkv1.OffsetCommit{{Topic: "orders"}, {Topic: "orders", Partition: 1}, {Topic: "orders", TopicId: "of the client"}},
+		[]*memberPartition{p, nil, p})
 	if len(mine) != 2 || mine[0].GetTopicId() != id.String() || mine[1].GetTopicId() != "of the client" || len(refused) != 1 {
 		t.Errorf("mine %v, refused %v", mine, refused)
 	}

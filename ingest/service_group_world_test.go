@@ -210,6 +210,11 @@ func (l *fakeGroupLog) Fetch(ctx context.Context, r FetchRequest) ([]PartitionBa
 }
 
 func (l *fakeGroupLog) read(r FetchRequest) (out []PartitionBatches, bytes int, err error) {
+	if r.TopicID != (meta.TopicID{}) {
+		if topic, err := l.world.meta.GetTopic(context.Background(), r.Topic); err == nil && topic.ID != r.TopicID {
+			return nil, 0, anotherTopic(r.Topic, r.TopicID.String())
+		}
+	}
 	for _, want := range r.Partitions {
 		p := l.partition(r.Topic, want.Partition)
 		if want.Offset < p.start || want.Offset > p.end {
@@ -324,6 +329,13 @@ func (c *groupClient) read() {
 func (c *groupClient) take(m *tidemarkv1.GroupServiceConsumeResponse) *tidemarkv1.GroupRevoke {
 	switch e := m.GetEvent().(type) {
 	case *tidemarkv1.GroupServiceConsumeResponse_Assign:
+		for _, t := range e.Assign.GetLost() {
+			for _, p := range t.GetPartitions() {
+				at := group.TopicPartition{Topic: t.GetTopic(), Partition: p}
+				delete(c.has, at)
+				delete(c.next, at)
+			}
+		}
 		if c.member != e.Assign.GetMemberId() {
 			clear(c.has)
 			clear(c.next)

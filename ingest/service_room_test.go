@@ -99,7 +99,7 @@ func TestStreamsWhoseClientsDoNotRead(t *testing.T) {
 		}
 		senders := len(room.taken)
 		for s := range room.taken {
-			s.evict = func() { cancelOnce(stuck) }
+			s.reader.evict = func() { cancelOnce(stuck) }
 		}
 		room.mu.Unlock()
 		if held > streamFetchBytes || senders < 2 || senders == 12 {

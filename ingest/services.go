@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"sync"
 
 	"connectrpc.com/connect"
@@ -47,13 +48,14 @@ type Mount struct {
 	Name string
 	// MaxMessage is its largest message in bytes.
 	MaxMessage int
-	// Handler makes it. Its streams end when closing is closed, and call bodyOf(ctx).settle for every message that they have received.
+	// Handler makes it. Its streams end when closing is closed, and call bodyOf(ctx).settle for every message that they have received; so does
+	// a call that waits, once somebody else bounds what its message has become.
 	Handler func(closing <-chan struct{}, options ...connect.HandlerOption) (path string, handler http.Handler)
 }
 
 // Services are the Connect services Topic, Produce, Consume and Cluster, and the plain HTTP way to produce, over one node. They speak
 // Connect, gRPC, gRPC-Web and JSON. Nothing is compressed: batches are already, and gzip would cost ten times what the rest
-// does. Every message has a size limit, and what clients can make the process hold is bounded: see intake and the streams.
+// does. Every message has a size limit, and what clients can make the process hold is bounded: see intake, sendRoom, callAnswer and the streams.
 type Services struct {
 	mux     *http.ServeMux
 	names   []string
@@ -78,7 +80,7 @@ func NewServices(cfg ServicesConfig) (*Services, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Services{mux: http.NewServeMux(), closing: make(chan struct{}), stop: cancel}
 	in := newIntake(receivingBytes)
-	room := newSendRoom(sendBytes, cfg.Clock)
+	room, nodesRoom := newSendRoom(sendBytes, cfg.Clock), newSendRoom(nodeSendBytes, cfg.Clock)
 	patience := newPatience(cfg.Node, cfg.Clock, s.closing)
 	mounts := []Mount{
 		{tidemarkv1connect.TopicServiceName, maxSmallMessage, func(_ <-chan struct{}, o ...connect.HandlerOption) (string, http.Handler) {
@@ -108,9 +110,9 @@ func NewServices(cfg ServicesConfig) (*Services, error) {
 			// No compressor at all: a compressed request is refused with the code unimplemented.
 			connect.WithCompression("gzip", nil, nil),
 			connect.WithRecover(recoverHandler(cfg.Logger, cfg.Telemetry)),
-			connect.WithInterceptors(cfg.Interceptors...),
+			connect.WithInterceptors(append(slices.Clone(cfg.Interceptors), boundAnswers())...),
 		)
-		s.mux.Handle(path, in.guard(int64(m.MaxMessage), withForwarded(withSendRoom(room, handler))))
+		s.mux.Handle(path, in.guard(int64(m.MaxMessage), withForwarded(withSendRoom(room, nodesRoom, withAnswer(cfg.Clock, handler)))))
 		s.names = append(s.names, m.Name)
 	}
 	plain := &plainService{node: cfg.Node, patience: patience, clock: cfg.Clock, telemetry: cfg.Telemetry}

@@ -3,6 +3,7 @@ package ingest
 import (
 	"context"
 	"errors"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -189,9 +190,13 @@ func (h here) find(ctx context.Context, name string, partitions int32) (meta.Top
 	return meta.Topic{}, unknownTopic(name)
 }
 
-// named is find for callers that may know the topic's id.
+// named is find for callers that may know the topic's id. When the index has another id, it may be behind the caller: it is looked at again at a
+// revision that is not older than the call.
 func (h here) named(ctx context.Context, name string, id meta.TopicID, partitions int32) (meta.Topic, error) {
 	topic, err := h.find(ctx, name, partitions)
+	if err == nil && id != (meta.TopicID{}) && topic.ID != id {
+		topic, err = h.find(ctx, name, math.MaxInt32)
+	}
 	if err == nil && id != (meta.TopicID{}) && topic.ID != id {
 		return meta.Topic{}, anotherTopic(name, id.String())
 	}

@@ -48,7 +48,14 @@ func (c *checked) step(event Event) Effects {
 	case Resign, StoreFailed:
 		c.storing = 0
 	}
+	most := c.Memory() + c.Grows(event)
 	out := c.Step(c.now, event)
+	switch event.(type) {
+	case Join, Sync:
+		if now := c.Memory(); now > most {
+			c.fail("%T: the group takes %d bytes, at most %d were foreseen", event, now, most)
+		}
+	}
 	for _, r := range out.Replies {
 		if !c.open[r.Token] {
 			c.fail("%T: an answer to call %d, which is not open", event, r.Token)
@@ -83,7 +90,7 @@ func (c *checked) step(event Event) Effects {
 // inside are the invariants that the fields of a group promise.
 func (c *checked) inside() error {
 	g := c.Group
-	joined, bytes, partitions, waiting, held := 0, 0, 0, 0, 0
+	joined, bytes, kept, partitions, waiting, held := 0, 0, 0, 0, 0, 0
 	assigned := make(map[TopicPartition]string)
 	subscribers := make(map[string]int)
 	knowing := make(map[string]int)
@@ -95,6 +102,7 @@ func (c *checked) inside() error {
 			return fmt.Errorf("member %s: kind %d in a group of kind %d, generation %d > %d", id, m.kind, g.kind, m.generation, g.told)
 		}
 		bytes += m.bytes
+		kept += m.keeps(m.bytes) + len(m.assignment)
 		held += len(m.holds)
 		for _, waits := range []call{m.joining, m.syncing} {
 			if waits.open {
@@ -139,6 +147,8 @@ func (c *checked) inside() error {
 		return fmt.Errorf("%d joined (counted %d), %d calls wait (counted %d, outside %d)", joined, g.joined, waiting, len(g.waiting), len(c.open))
 	case bytes != g.bytes || bytes > g.limits.MaxGroupBytes:
 		return fmt.Errorf("%d bytes, counted %d", bytes, g.bytes)
+	case kept != g.kept:
+		return fmt.Errorf("members take %d bytes of memory, counted %d", kept, g.kept)
 	case held != len(g.holders) || partitions != g.partitions:
 		return fmt.Errorf("%d held, counted %d; %d partitions, counted %d", held, len(g.holders), partitions, g.partitions)
 	case len(g.members)+len(g.pending) > g.limits.MaxMembers:

@@ -51,6 +51,28 @@ func (g *Group) Describe() Description {
 	return d
 }
 
+// Subscribed are the topics, sorted, to which members are subscribed: by name, or by the metadata that consumers have for the protocol of the
+// group. False: what the members read cannot be told from here.
+func (g *Group) Subscribed() (topics []string, known bool) {
+	if g.kind != protocolKind {
+		return g.Topics(), true
+	}
+	if g.protocolType != "consumer" {
+		return nil, false
+	}
+	for _, m := range g.members {
+		for _, p := range m.protocols {
+			of, ok := consumerTopics(p.Metadata)
+			if !ok {
+				return nil, false
+			}
+			topics = append(topics, of...)
+		}
+	}
+	slices.Sort(topics)
+	return slices.Compact(topics), true
+}
+
 // Topics are the topics to which somebody subscribed, sorted: those whose PartitionsChanged matter.
 func (g *Group) Topics() []string {
 	topics := make([]string, 0, len(g.topics))

@@ -102,5 +102,6 @@
 //	subscribed.go                                targets, holders, withholding, acknowledging
 //	timeouts.go                                  Tick
 //	describe.go                                  the read model
+//	memory.go                                    what a group takes in memory, and what an event would add
 //	assign.go, assign_sticky.go                  the assignors: pure functions
 package group

@@ -51,6 +51,7 @@ type Group struct {
 	arrived uint64
 	joined  int // members whose join waits
 	bytes   int // of all members
+	kept    int // what all members take in memory, with their assignments and without what they hold
 
 	kind         kind
 	protocolType string
@@ -273,6 +274,8 @@ func (g *Group) drop(m *member, why error) {
 	g.unsubscribe(m.topics)
 	g.know(m.protocols, -1)
 	g.bytes -= m.bytes
+	g.setAssignment(m, nil)
+	g.keep(m, 0)
 	if g.leader == m.id {
 		g.leader = ""
 	}

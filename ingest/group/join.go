@@ -194,6 +194,7 @@ func (g *Group) update(m *member, e *Join, asked wants, size int) (changed bool)
 	m.sessionTimeout, m.rebalanceTimeout = e.SessionTimeout, e.RebalanceTimeout
 	g.bytes += size - m.bytes
 	m.bytes = size
+	g.keep(m, asked.keeps(size))
 	g.alive(m)
 	if len(g.members) == 1 {
 		g.kind, g.protocolType = asked.kind, asked.protocolType
@@ -201,7 +202,8 @@ func (g *Group) update(m *member, e *Join, asked wants, size int) (changed bool)
 	g.subscribe(asked.topics)
 	g.unsubscribe(m.topics)
 	if m.kind != asked.kind {
-		m.assignment, m.assigned, m.target = nil, nil, nil
+		g.setAssignment(m, nil)
+		m.assigned, m.target = nil, nil
 	}
 	g.know(m.protocols, -1)
 	g.know(asked.protocols, 1)
@@ -298,6 +300,10 @@ func (g *Group) checkWants(old *member, e *Join) (asked wants, size int, err err
 	}
 	if rest+size > g.limits.MaxGroupBytes {
 		return wants{}, 0, fmt.Errorf("%w: its members would have more than %d bytes of protocols or topics", ErrGroupMaxSizeReached, g.limits.MaxGroupBytes)
+	}
+	if more := g.growsBy(e); more > 0 && g.Memory()+more > g.limits.MaxGroupMemory {
+		return wants{}, 0, fmt.Errorf("%w: with this member it would take more than %d MiB of memory; subscribe to fewer topics or partitions", ErrGroupMaxSizeReached,
+			g.limits.MaxGroupMemory>>20)
 	}
 	asked = askedOf(e)
 	if others > 0 {

@@ -23,6 +23,8 @@ type Limits struct {
 	MaxMemberBytes int
 	// MaxGroupBytes caps the same over all members: 4 MiB.
 	MaxGroupBytes int
+	// MaxGroupMemory caps what a group takes in memory, as Group.Memory counts, when a member joins: 64 MiB.
+	MaxGroupMemory int
 	// MaxProtocols caps the protocols of a member: 32.
 	MaxProtocols int
 	// MaxTopics caps the topics of a subscription: 1,000.
@@ -44,6 +46,7 @@ func (l Limits) withDefaults() Limits {
 	positive(&l.MaxMembers, 1000)
 	positive(&l.MaxMemberBytes, 256<<10)
 	positive(&l.MaxGroupBytes, 4<<20)
+	positive(&l.MaxGroupMemory, 64<<20)
 	positive(&l.MaxProtocols, 32)
 	positive(&l.MaxTopics, 1000)
 	positive(&l.MaxPartitions, 50_000)

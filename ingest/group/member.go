@@ -25,8 +25,8 @@ type member struct {
 	joining, syncing call
 
 	wants
-	// bytes is what wants counts for.
-	bytes int
+	// bytes is what wants counts for, kept what the member takes in memory with it.
+	bytes, kept int
 
 	// assignment is a protocol member's, from the leader of this generation; synced says that it was asked for.
 	assignment []byte

@@ -177,7 +177,8 @@ func (g *Group) release() {
 	members := g.inOrder()
 	for _, m := range members {
 		m.generation = g.told
-		m.assignment, m.synced = nil, false
+		g.setAssignment(m, nil)
+		m.synced = false
 		g.alive(m)
 	}
 	if g.kind == subscribedKind {

@@ -21,7 +21,7 @@ func (g *Group) sync(e Sync) {
 	case g.leader == m.id:
 		g.state = Stable
 		for _, other := range g.inOrder() {
-			other.assignment = bytes.Clone(e.Assignments[other.id])
+			g.setAssignment(other, bytes.Clone(e.Assignments[other.id]))
 			g.closeSync(other, g.assignmentOf(other))
 		}
 	}

@@ -1184,7 +1184,10 @@ type GroupCommit struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
 	Correlation uint64                 `protobuf:"varint,1,opt,name=correlation,proto3" json:"correlation,omitempty"`
 	// Of partitions of this member; others are refused with ILLEGAL_GENERATION. Without a topic_id they are of the topic that was assigned.
-	Offsets       []*OffsetCommit `protobuf:"bytes,2,rep,name=offsets,proto3" json:"offsets,omitempty"`
+	Offsets []*OffsetCommit `protobuf:"bytes,2,rep,name=offsets,proto3" json:"offsets,omitempty"`
+	// Of the last Assign that the client has taken. What the member has lost since, and got again in a later generation, is refused with
+	// ILLEGAL_GENERATION, for it was not read as what the member has now. 0: not told, and nothing is refused for it.
+	Generation    int32 `protobuf:"varint,3,opt,name=generation,proto3" json:"generation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1231,6 +1234,13 @@ func (x *GroupCommit) GetOffsets() []*OffsetCommit {
 		return x.Offsets
 	}
 	return nil
+}
+
+func (x *GroupCommit) GetGeneration() int32 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
 }
 
 type GroupRevoked struct {
@@ -1434,7 +1444,12 @@ type GroupAssign struct {
 	MemberId   string `protobuf:"bytes,1,opt,name=member_id,json=memberId,proto3" json:"member_id,omitempty"`
 	Generation int32  `protobuf:"varint,2,opt,name=generation,proto3" json:"generation,omitempty"`
 	// All partitions of the member from now on.
-	Assigned      []*AssignedPartition `protobuf:"bytes,3,rep,name=assigned,proto3" json:"assigned,omitempty"`
+	Assigned []*AssignedPartition `protobuf:"bytes,3,rep,name=assigned,proto3" json:"assigned,omitempty"`
+	// Partitions that the member had until now and that were taken away without a Revoke, for others may have read and committed them meanwhile:
+	// the member's session ended, the group went on to a generation without it, or the topic was deleted and made anew. The client drops what it
+	// holds of them, finishes nothing and commits nothing. No record of what was lost comes after this message. One that is also in assigned is
+	// the member's again, from its committed offset on. Empty when nothing was lost. Partitions of a Revoke are never here.
+	Lost          []*TopicPartitions `protobuf:"bytes,4,rep,name=lost,proto3" json:"lost,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1486,6 +1501,13 @@ func (x *GroupAssign) GetGeneration() int32 {
 func (x *GroupAssign) GetAssigned() []*AssignedPartition {
 	if x != nil {
 		return x.Assigned
+	}
+	return nil
+}
+
+func (x *GroupAssign) GetLost() []*TopicPartitions {
+	if x != nil {
+		return x.Lost
 	}
 	return nil
 }
@@ -2033,8 +2055,9 @@ type GroupLag struct {
 	// -1 when there is none.
 	Committed      int64 `protobuf:"varint,4,opt,name=committed,proto3" json:"committed,omitempty"`
 	LogStartOffset int64 `protobuf:"varint,5,opt,name=log_start_offset,json=logStartOffset,proto3" json:"log_start_offset,omitempty"`
-	HighWatermark  int64 `protobuf:"varint,6,opt,name=high_watermark,json=highWatermark,proto3" json:"high_watermark,omitempty"`
-	// Records between the two; -1 when not known.
+	// When lag is not known: at least this.
+	HighWatermark int64 `protobuf:"varint,6,opt,name=high_watermark,json=highWatermark,proto3" json:"high_watermark,omitempty"`
+	// Records between the committed offset, or the log's start when that is above it, and high_watermark; -1 when not known.
 	Lag int64 `protobuf:"varint,7,opt,name=lag,proto3" json:"lag,omitempty"`
 	// How old the oldest record is that the group has not committed, in seconds; 0 when there is none, -1 when not known.
 	LagSeconds    float64 `protobuf:"fixed64,8,opt,name=lag_seconds,json=lagSeconds,proto3" json:"lag_seconds,omitempty"`
@@ -2532,10 +2555,13 @@ const file_tidemark_v1_group_proto_rawDesc = "" +
 	"\x05event\"T\n" +
 	"\tGroupOpen\x12,\n" +
 	"\x04join\x18\x01 \x01(\v2\x18.tidemark.v1.JoinRequestR\x04join\x12\x19\n" +
-	"\bfrom_end\x18\x02 \x01(\bR\afromEnd\"d\n" +
+	"\bfrom_end\x18\x02 \x01(\bR\afromEnd\"\x84\x01\n" +
 	"\vGroupCommit\x12 \n" +
 	"\vcorrelation\x18\x01 \x01(\x04R\vcorrelation\x123\n" +
-	"\aoffsets\x18\x02 \x03(\v2\x19.tidemark.v1.OffsetCommitR\aoffsets\".\n" +
+	"\aoffsets\x18\x02 \x03(\v2\x19.tidemark.v1.OffsetCommitR\aoffsets\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x03 \x01(\x05R\n" +
+	"generation\".\n" +
 	"\fGroupRevoked\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x01 \x01(\x05R\n" +
@@ -2546,13 +2572,14 @@ const file_tidemark_v1_group_proto_rawDesc = "" +
 	"\arecords\x18\x02 \x01(\v2\x19.tidemark.v1.GroupRecordsH\x00R\arecords\x12;\n" +
 	"\tcommitted\x18\x03 \x01(\v2\x1b.tidemark.v1.GroupCommittedH\x00R\tcommitted\x122\n" +
 	"\x06revoke\x18\x04 \x01(\v2\x18.tidemark.v1.GroupRevokeH\x00R\x06revokeB\a\n" +
-	"\x05event\"\x86\x01\n" +
+	"\x05event\"\xb8\x01\n" +
 	"\vGroupAssign\x12\x1b\n" +
 	"\tmember_id\x18\x01 \x01(\tR\bmemberId\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x02 \x01(\x05R\n" +
 	"generation\x12:\n" +
-	"\bassigned\x18\x03 \x03(\v2\x1e.tidemark.v1.AssignedPartitionR\bassigned\"]\n" +
+	"\bassigned\x18\x03 \x03(\v2\x1e.tidemark.v1.AssignedPartitionR\bassigned\x120\n" +
+	"\x04lost\x18\x04 \x03(\v2\x1c.tidemark.v1.TopicPartitionsR\x04lost\"]\n" +
 	"\fGroupRecords\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x127\n" +
 	"\abatches\x18\x02 \x01(\v2\x1d.tidemark.v1.PartitionBatchesR\abatches\"d\n" +
@@ -2712,40 +2739,41 @@ var file_tidemark_v1_group_proto_depIdxs = []int32{
 	24, // 18: tidemark.v1.GroupServiceConsumeResponse.committed:type_name -> tidemark.v1.GroupCommitted
 	25, // 19: tidemark.v1.GroupServiceConsumeResponse.revoke:type_name -> tidemark.v1.GroupRevoke
 	4,  // 20: tidemark.v1.GroupAssign.assigned:type_name -> tidemark.v1.AssignedPartition
-	39, // 21: tidemark.v1.GroupRecords.batches:type_name -> tidemark.v1.PartitionBatches
-	12, // 22: tidemark.v1.GroupCommitted.errors:type_name -> tidemark.v1.CommitError
-	0,  // 23: tidemark.v1.GroupRevoke.revoked:type_name -> tidemark.v1.TopicPartitions
-	28, // 24: tidemark.v1.ListGroupsResponse.groups:type_name -> tidemark.v1.GroupListing
-	31, // 25: tidemark.v1.DescribeGroupResponse.members:type_name -> tidemark.v1.GroupMember
-	32, // 26: tidemark.v1.DescribeGroupResponse.lag:type_name -> tidemark.v1.GroupLag
-	0,  // 27: tidemark.v1.GroupMember.assigned:type_name -> tidemark.v1.TopicPartitions
-	34, // 28: tidemark.v1.SeekGroupRequest.seeks:type_name -> tidemark.v1.GroupSeek
-	15, // 29: tidemark.v1.SeekGroupResponse.offsets:type_name -> tidemark.v1.CommittedOffset
-	2,  // 30: tidemark.v1.GroupService.Join:input_type -> tidemark.v1.JoinRequest
-	5,  // 31: tidemark.v1.GroupService.Heartbeat:input_type -> tidemark.v1.HeartbeatRequest
-	7,  // 32: tidemark.v1.GroupService.Leave:input_type -> tidemark.v1.LeaveRequest
-	9,  // 33: tidemark.v1.GroupService.Commit:input_type -> tidemark.v1.CommitRequest
-	13, // 34: tidemark.v1.GroupService.Committed:input_type -> tidemark.v1.CommittedRequest
-	16, // 35: tidemark.v1.GroupService.Consume:input_type -> tidemark.v1.GroupServiceConsumeRequest
-	26, // 36: tidemark.v1.GroupService.ListGroups:input_type -> tidemark.v1.ListGroupsRequest
-	29, // 37: tidemark.v1.GroupService.DescribeGroup:input_type -> tidemark.v1.DescribeGroupRequest
-	33, // 38: tidemark.v1.GroupService.SeekGroup:input_type -> tidemark.v1.SeekGroupRequest
-	36, // 39: tidemark.v1.GroupService.DeleteGroup:input_type -> tidemark.v1.DeleteGroupRequest
-	3,  // 40: tidemark.v1.GroupService.Join:output_type -> tidemark.v1.JoinResponse
-	6,  // 41: tidemark.v1.GroupService.Heartbeat:output_type -> tidemark.v1.HeartbeatResponse
-	8,  // 42: tidemark.v1.GroupService.Leave:output_type -> tidemark.v1.LeaveResponse
-	11, // 43: tidemark.v1.GroupService.Commit:output_type -> tidemark.v1.CommitResponse
-	14, // 44: tidemark.v1.GroupService.Committed:output_type -> tidemark.v1.CommittedResponse
-	21, // 45: tidemark.v1.GroupService.Consume:output_type -> tidemark.v1.GroupServiceConsumeResponse
-	27, // 46: tidemark.v1.GroupService.ListGroups:output_type -> tidemark.v1.ListGroupsResponse
-	30, // 47: tidemark.v1.GroupService.DescribeGroup:output_type -> tidemark.v1.DescribeGroupResponse
-	35, // 48: tidemark.v1.GroupService.SeekGroup:output_type -> tidemark.v1.SeekGroupResponse
-	37, // 49: tidemark.v1.GroupService.DeleteGroup:output_type -> tidemark.v1.DeleteGroupResponse
-	40, // [40:50] is the sub-list for method output_type
-	30, // [30:40] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	0,  // 21: tidemark.v1.GroupAssign.lost:type_name -> tidemark.v1.TopicPartitions
+	39, // 22: tidemark.v1.GroupRecords.batches:type_name -> tidemark.v1.PartitionBatches
+	12, // 23: tidemark.v1.GroupCommitted.errors:type_name -> tidemark.v1.CommitError
+	0,  // 24: tidemark.v1.GroupRevoke.revoked:type_name -> tidemark.v1.TopicPartitions
+	28, // 25: tidemark.v1.ListGroupsResponse.groups:type_name -> tidemark.v1.GroupListing
+	31, // 26: tidemark.v1.DescribeGroupResponse.members:type_name -> tidemark.v1.GroupMember
+	32, // 27: tidemark.v1.DescribeGroupResponse.lag:type_name -> tidemark.v1.GroupLag
+	0,  // 28: tidemark.v1.GroupMember.assigned:type_name -> tidemark.v1.TopicPartitions
+	34, // 29: tidemark.v1.SeekGroupRequest.seeks:type_name -> tidemark.v1.GroupSeek
+	15, // 30: tidemark.v1.SeekGroupResponse.offsets:type_name -> tidemark.v1.CommittedOffset
+	2,  // 31: tidemark.v1.GroupService.Join:input_type -> tidemark.v1.JoinRequest
+	5,  // 32: tidemark.v1.GroupService.Heartbeat:input_type -> tidemark.v1.HeartbeatRequest
+	7,  // 33: tidemark.v1.GroupService.Leave:input_type -> tidemark.v1.LeaveRequest
+	9,  // 34: tidemark.v1.GroupService.Commit:input_type -> tidemark.v1.CommitRequest
+	13, // 35: tidemark.v1.GroupService.Committed:input_type -> tidemark.v1.CommittedRequest
+	16, // 36: tidemark.v1.GroupService.Consume:input_type -> tidemark.v1.GroupServiceConsumeRequest
+	26, // 37: tidemark.v1.GroupService.ListGroups:input_type -> tidemark.v1.ListGroupsRequest
+	29, // 38: tidemark.v1.GroupService.DescribeGroup:input_type -> tidemark.v1.DescribeGroupRequest
+	33, // 39: tidemark.v1.GroupService.SeekGroup:input_type -> tidemark.v1.SeekGroupRequest
+	36, // 40: tidemark.v1.GroupService.DeleteGroup:input_type -> tidemark.v1.DeleteGroupRequest
+	3,  // 41: tidemark.v1.GroupService.Join:output_type -> tidemark.v1.JoinResponse
+	6,  // 42: tidemark.v1.GroupService.Heartbeat:output_type -> tidemark.v1.HeartbeatResponse
+	8,  // 43: tidemark.v1.GroupService.Leave:output_type -> tidemark.v1.LeaveResponse
+	11, // 44: tidemark.v1.GroupService.Commit:output_type -> tidemark.v1.CommitResponse
+	14, // 45: tidemark.v1.GroupService.Committed:output_type -> tidemark.v1.CommittedResponse
+	21, // 46: tidemark.v1.GroupService.Consume:output_type -> tidemark.v1.GroupServiceConsumeResponse
+	27, // 47: tidemark.v1.GroupService.ListGroups:output_type -> tidemark.v1.ListGroupsResponse
+	30, // 48: tidemark.v1.GroupService.DescribeGroup:output_type -> tidemark.v1.DescribeGroupResponse
+	35, // 49: tidemark.v1.GroupService.SeekGroup:output_type -> tidemark.v1.SeekGroupResponse
+	37, // 50: tidemark.v1.GroupService.DeleteGroup:output_type -> tidemark.v1.DeleteGroupResponse
+	41, // [41:51] is the sub-list for method output_type
+	31, // [31:41] is the sub-list for method input_type
+	31, // [31:31] is the sub-list for extension type_name
+	31, // [31:31] is the sub-list for extension extendee
+	0,  // [0:31] is the sub-list for field type_name
 }
 
 func init() { file_tidemark_v1_group_proto_init() }
