@@ -349,7 +349,10 @@ func startServices(t *testing.T) *serviceServer {
 	both := new(http.Protocols)
 	both.SetHTTP1(true)
 	both.SetUnencryptedHTTP2(true)
-	server := &http.Server{Handler: services, Protocols: both, ReadHeaderTimeout: time.Minute}
+	// As in the real process a connection's window is larger than a stream's: a stream that is not received does not hold up the others.
+	server := &http.Server{Handler: services, Protocols: both, ReadHeaderTimeout: time.Minute, HTTP2: &http.HTTP2Config{
+		MaxReceiveBufferPerConnection: 4<<20 - 1, MaxReceiveBufferPerStream: 2 << 20,
+	}}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(l) }()
 	two := new(http.Protocols)
