@@ -211,6 +211,17 @@ func (j *journal) caughtUp(ctx context.Context, c *Cluster) error {
 	})
 }
 
+// covers is nil when the commits that were heard of reach an end of the log, or when commits are not heard of.
+func (j *journal) covers(partition string, end int64) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	turns := j.turns[partition]
+	if j.broken != "" || end == 0 || len(turns) > 0 && turns[len(turns)-1].to >= end {
+		return nil
+	}
+	return fmt.Errorf("%s ends at %d, and nobody has committed up to there", partition, end)
+}
+
 // appended tells whether a batch of the log has the epoch at which its offsets were committed.
 func (j *journal) appended(partition string, from, last int64, epoch int32) error {
 	j.mu.Lock()

@@ -163,6 +163,7 @@ func finish(t *testing.T, w *Workload, seed uint64, faults []Span, skipped map[s
 	t.Logf("%6.1fs  healed, and every record is answered", w.Now().Seconds())
 	wrong(w.Settled(t.Context()))
 	wrong(w.CaughtUp(t.Context()))
+	wrong(w.Committed(t.Context()))
 	wrong(w.journal.caughtUp(t.Context(), c))
 	run := w.Now()
 	w.Stop()

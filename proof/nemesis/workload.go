@@ -308,6 +308,30 @@ func (w *Workload) Settled(ctx context.Context) error {
 	})
 }
 
+// Committed waits until every record is committed: those of a disk topic may stand on the disk alone for seconds after they were acknowledged, and the
+// journal of leaders hears of commits.
+func (w *Workload) Committed(ctx context.Context) error {
+	asked, err := w.cluster.NewClusterClient(w.cluster.nodes[0])
+	if err != nil {
+		return err
+	}
+	defer asked.Close()
+	return w.cluster.until(ctx, "everything is committed", func(ctx context.Context) error {
+		for _, topic := range w.config.Topics {
+			ends, err := asked.EndOffsets(ctx, topic.Name, "")
+			if err != nil {
+				return err
+			}
+			for partition, end := range ends {
+				if err := w.journal.covers(fmt.Sprintf("%s/%d", topic.Name, partition), end); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+}
+
 // Stop ends consumers and queries.
 func (w *Workload) Stop() {
 	w.stopProducers()
