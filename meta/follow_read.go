@@ -79,6 +79,20 @@ func (f *Follower) LookupTime(p Partition, timestampMs int64) (Block, bool) {
 	return f.view.LookupTime(p, timestampMs)
 }
 
+// LookupNewest is Index.LookupNewest.
+func (f *Follower) LookupNewest(p Partition) (Block, bool) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return f.view.LookupNewest(p)
+}
+
+// LookupEpoch is Index.LookupEpoch.
+func (f *Follower) LookupEpoch(p Partition, epoch Epoch) (first int64, before Epoch, later bool) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return f.view.LookupEpoch(p, epoch)
+}
+
 // Blocks is Index.Blocks.
 func (f *Follower) Blocks(p Partition) []Block {
 	f.mu.RLock()

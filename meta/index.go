@@ -409,6 +409,9 @@ func (l *partitionLog) remember(q L0Producer) {
 			list = append(make([]L0Producer, 0, min(2*len(list)+1, ProducerRanges)), list...) // 1, 3, 5: most producers stay, and there are many
 		}
 		l.producers[q.ProducerID] = slices.Insert(list, i, q)
+		if len(l.producers) > ProducersKept+ProducersKept/8 {
+			l.forgetProducers()
+		}
 	case i > 0: // the oldest goes
 		copy(list, list[1:i])
 		list[i-1] = q
@@ -417,6 +420,20 @@ func (l *partitionLog) remember(q L0Producer) {
 
 // ProducerRanges is how many batches of a producer are kept on a partition.
 const ProducerRanges = 5
+
+// ProducersKept is how many producers of a partition are remembered at least: those that were the last to append. Somewhat more are, now and then.
+const ProducersKept = 10_000
+
+// forgetProducers forgets the producers that have not appended for the longest: what is left depends on the log alone.
+func (l *partitionLog) forgetProducers() {
+	newest := make([]int64, 0, len(l.producers))
+	for _, list := range l.producers {
+		newest = append(newest, list[len(list)-1].BaseOffset)
+	}
+	slices.Sort(newest)
+	oldest := newest[len(newest)-ProducersKept] // no two have the same
+	maps.DeleteFunc(l.producers, func(_ int64, list []L0Producer) bool { return list[len(list)-1].BaseOffset < oldest })
+}
 
 // lookup finds the block that holds an offset.
 func (l *partitionLog) lookup(offset int64) (Block, bool) {
@@ -436,6 +453,32 @@ func (l *partitionLog) lookupTime(timestampMs int64) (Block, bool) {
 		}
 	}
 	return Block{}, false
+}
+
+// lookupNewest finds the first block with the greatest timestamp, as lookupTime by looking at all.
+func (l *partitionLog) lookupNewest() (Block, bool) {
+	newest := -1
+	for i, b := range l.blocks {
+		if newest < 0 || b.at().MaxTimestamp > l.blocks[newest].at().MaxTimestamp {
+			newest = i
+		}
+	}
+	if newest < 0 {
+		return Block{}, false
+	}
+	return l.blocks[newest].block(), true
+}
+
+// lookupEpoch finds where a later epoch begins than this one, and the epoch before it. Epochs rise with the offsets.
+func (l *partitionLog) lookupEpoch(epoch Epoch) (first int64, before Epoch, later bool) {
+	i := sort.Search(len(l.blocks), func(i int) bool { return l.blocks[i].at().Epoch > epoch })
+	if i > 0 {
+		before = l.blocks[i-1].at().Epoch
+	}
+	if i == len(l.blocks) {
+		return 0, before, false
+	}
+	return l.blocks[i].base, before, true
 }
 
 // batches lists the producers' last batches, by producer and offset.

@@ -80,6 +80,25 @@ func (v *Index) LookupTime(p Partition, timestampMs int64) (Block, bool) {
 	return log.lookupTime(timestampMs)
 }
 
+// LookupNewest finds the first block with the greatest timestamp that any record has (ms, as producers set it).
+func (v *Index) LookupNewest(p Partition) (Block, bool) {
+	log := v.logs[p]
+	if log == nil {
+		return Block{}, false
+	}
+	return log.lookupNewest()
+}
+
+// LookupEpoch finds the first offset of a block that was written at a later epoch than this one; later tells that there is one. before is the epoch of the last
+// block that was not, 0 without one.
+func (v *Index) LookupEpoch(p Partition, epoch Epoch) (first int64, before Epoch, later bool) {
+	log := v.logs[p]
+	if log == nil {
+		return 0, 0, false
+	}
+	return log.lookupEpoch(epoch)
+}
+
 // Blocks lists the blocks of a partition by offset.
 func (v *Index) Blocks(p Partition) []Block {
 	log := v.logs[p]

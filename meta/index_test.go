@@ -279,3 +279,65 @@ func BenchmarkLookup(b *testing.B) {
 		}
 	}
 }
+
+// Lookups by what is not in the order of offsets, and by epoch, which is.
+func TestLookups(t *testing.T) {
+	topic := TopicID{1}
+	p := Partition{Topic: topic}
+	block := func(base int64, epoch Epoch, newest int64) L0Entry {
+		return L0Entry{Topic: topic, BaseOffset: base, Count: 10, Epoch: epoch, MaxTimestamp: newest}
+	}
+	v := testView(topic)
+	if _, ok := v.LookupNewest(p); ok {
+		t.Error("a log without blocks has a newest one")
+	}
+	if _, before, later := v.LookupEpoch(p, 1); later || before != 0 {
+		t.Error("a log without blocks has epochs")
+	}
+	v.step(t, 1, nil, map[string]*L0Record{NewKeys("test").L0("a", 1, 1): testRecord("o", block(0, 2, 50), block(10, 2, -7), block(20, 5, 90), block(30, 9, 90), block(40, 9, 60))})
+	if b, ok := v.LookupNewest(p); !ok || b.BaseOffset != 20 {
+		t.Errorf("the newest is at %d", b.BaseOffset)
+	}
+	for epoch, want := range map[Epoch]string{0: "0 0 true", 1: "0 0 true", 2: "20 2 true", 4: "20 2 true", 5: "30 5 true", 8: "30 5 true", 9: "0 9 false", 10: "0 9 false"} {
+		first, before, later := v.LookupEpoch(p, epoch)
+		if got := fmt.Sprint(first, before, later); got != want {
+			t.Errorf("epoch %d: %s, want %s", epoch, got, want)
+		}
+	}
+}
+
+// Of a partition's producers those that were the last to append are remembered, in whatever order records come.
+func TestProducersAreForgotten(t *testing.T) {
+	id := TopicID{1}
+	v := testView(id)
+	batch := func(producer, offset int64) L0Producer {
+		return L0Producer{Topic: id, ProducerID: producer, BaseOffset: offset}
+	}
+	old := testRecord("old", L0Entry{Topic: id, BaseOffset: 0, Count: 2})
+	old.Index.Producers = []L0Producer{batch(1, 0), batch(2, 1)}
+	v.step(t, 1, nil, map[string]*L0Record{v.keys.prefix + dirL0 + "old": old})
+	const more = 2 * ProducersKept
+	many := testRecord("many", L0Entry{Topic: id, BaseOffset: 2, Count: more})
+	for n := range int64(more) {
+		many.Index.Producers = append(many.Index.Producers, batch(10+n, 2+n))
+	}
+	again := testRecord("again", L0Entry{Topic: id, BaseOffset: 2 + more, Count: 1})
+	again.Index.Producers = []L0Producer{batch(10, 2+more), batch(2, 1)} // one that was forgotten, and what a fold says anew
+	v.step(t, 2, nil, map[string]*L0Record{v.keys.prefix + dirL0 + "many": many})
+	v.step(t, 3, nil, map[string]*L0Record{v.keys.prefix + dirL0 + "again": again})
+	known := make(map[int64]bool)
+	for _, q := range v.Producers(Partition{Topic: id}) {
+		known[q.ProducerID] = true
+	}
+	if n := len(known); n < ProducersKept || n > ProducersKept+ProducersKept/8 {
+		t.Errorf("%d producers are remembered", n)
+	}
+	if known[1] || !known[10] {
+		t.Error("the wrong ones are forgotten")
+	}
+	for n := range int64(ProducersKept - 1) {
+		if !known[10+more-1-n] {
+			t.Fatalf("the last but %d is forgotten", n)
+		}
+	}
+}

@@ -3,9 +3,7 @@ package tier
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
-	"hash/crc32"
 	"slices"
 
 	"golang.org/x/sync/errgroup"
@@ -18,17 +16,9 @@ const (
 	// MaxFoldInputs is the most records that one fold replaces: their removals share a transaction with the commit, and a
 	// transaction holds 128 operations.
 	MaxFoldInputs = 100
-	// foldRead is the most that is read of an object at once, and foldReaders how many such reads run side by side.
-	foldRead    = 8 << 20
+	// foldReaders is how many reads run side by side.
 	foldReaders = 4
 )
-
-// foldBlock is a block of an input.
-type foldBlock struct {
-	object string
-	entry  meta.L0Entry
-	data   []byte // set once read and verified
-}
 
 // Fold reads the blocks of the inputs and builds one object of them. It leaves out the partitions that a record excludes and
 // the entries that keep refuses (nil refuses none); keep may refuse only what the log has elsewhere or has no more, because
@@ -40,7 +30,7 @@ func Fold(ctx context.Context, s Store, inputs []*meta.L0Record, keep func(meta.
 		return nil, fmt.Errorf("fold %d L0 objects: want 1 to %d", len(inputs), MaxFoldInputs)
 	}
 	var (
-		blocks []foldBlock
+		blocks []BlockRead
 		ranges producerRanges
 		total  int64
 	)
@@ -54,10 +44,10 @@ func Fold(ctx context.Context, s Store, inputs []*meta.L0Record, keep func(meta.
 			if slices.Contains(rec.Excluded, meta.Partition{Topic: e.Topic, Partition: e.Partition}) || keep != nil && !keep(e) {
 				continue
 			}
-			if e.Length <= 0 || e.Length > l0MaxBlock || e.Position < l0HeaderSize {
-				return nil, &CorruptionError{Object: rec.Object, Offset: e.Position, Reason: fmt.Sprintf("its index names a block of %d bytes", e.Length)}
+			if err := checkEntry(rec.Object, e); err != nil {
+				return nil, err
 			}
-			blocks = append(blocks, foldBlock{object: rec.Object, entry: e})
+			blocks = append(blocks, BlockRead{Object: rec.Object, Entry: e})
 			total += int64(e.Length)
 		}
 		kept := blocks[from:]
@@ -78,7 +68,7 @@ func Fold(ctx context.Context, s Store, inputs []*meta.L0Record, keep func(meta.
 	var l layout
 	l.start(len(blocks))
 	for _, b := range blocks {
-		if err := l.add(b.entry, b.data); err != nil {
+		if err := l.add(b.Entry, b.Data); err != nil {
 			return nil, fmt.Errorf("fold L0 objects: %w", err)
 		}
 	}
@@ -91,69 +81,38 @@ func Fold(ctx context.Context, s Store, inputs []*meta.L0Record, keep func(meta.
 	return l.finish(ranges.last())
 }
 
-func compareBlocks(a, b foldBlock) int {
-	return cmp.Or(slices.Compare(a.entry.Topic[:], b.entry.Topic[:]), cmp.Compare(a.entry.Partition, b.entry.Partition),
-		cmp.Compare(a.entry.BaseOffset, b.entry.BaseOffset))
+func compareBlocks(a, b BlockRead) int {
+	return cmp.Or(slices.Compare(a.Entry.Topic[:], b.Entry.Topic[:]), cmp.Compare(a.Entry.Partition, b.Entry.Partition),
+		cmp.Compare(a.Entry.BaseOffset, b.Entry.BaseOffset))
 }
 
 // holds says whether the ordered blocks of an object hold the batch of a producer's range.
-func holds(blocks []foldBlock, p meta.L0Producer) bool {
-	i, found := slices.BinarySearchFunc(blocks, foldBlock{entry: meta.L0Entry{Topic: p.Topic, Partition: p.Partition, BaseOffset: p.BaseOffset}}, compareBlocks)
+func holds(blocks []BlockRead, p meta.L0Producer) bool {
+	i, found := slices.BinarySearchFunc(blocks, BlockRead{Entry: meta.L0Entry{Topic: p.Topic, Partition: p.Partition, BaseOffset: p.BaseOffset}}, compareBlocks)
 	if found {
 		return true
 	}
 	if i == 0 {
 		return false
 	}
-	e := blocks[i-1].entry
+	e := blocks[i-1].Entry
 	return e.Topic == p.Topic && e.Partition == p.Partition && p.BaseOffset < e.BaseOffset+int64(e.Count)
 }
 
 // readBlocks fills in the data of every block, reading neighbours together.
-func readBlocks(ctx context.Context, s Store, blocks []foldBlock) error {
+func readBlocks(ctx context.Context, s Store, blocks []BlockRead) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(foldReaders)
-	order := make([]*foldBlock, len(blocks))
-	for i := range blocks {
-		order[i] = &blocks[i]
-	}
-	slices.SortStableFunc(order, func(a, b *foldBlock) int {
-		return cmp.Or(cmp.Compare(a.object, b.object), cmp.Compare(a.entry.Position, b.entry.Position))
-	})
-	for len(order) > 0 {
-		n, size := 1, int64(order[0].entry.Length)
-		for n < len(order) {
-			last, next := order[n-1], order[n]
-			if next.object != last.object || next.entry.Position != last.entry.Position+int64(last.entry.Length) ||
-				size+int64(next.entry.Length) > foldRead {
-				break
+	for _, run := range PlanRuns(blocks) {
+		g.Go(func() error {
+			run.Read(ctx, s)
+			for _, b := range run.blocks {
+				if b.Err != nil {
+					return b.Err
+				}
 			}
-			n, size = n+1, size+int64(next.entry.Length)
-		}
-		run := order[:n]
-		order = order[n:]
-		g.Go(func() error { return readRun(ctx, s, run, size) })
+			return nil
+		})
 	}
 	return g.Wait()
-}
-
-// readRun reads neighbouring blocks by one request. A block that does not match its checksum is read again by itself.
-func readRun(ctx context.Context, s Store, run []*foldBlock, size int64) error {
-	buf := make([]byte, size)
-	err := readExact(ctx, s, run[0].object, buf, run[0].entry.Position)
-	var corrupt *CorruptionError
-	if err != nil && !errors.As(err, &corrupt) {
-		return err
-	}
-	for _, b := range run {
-		n := b.entry.Length
-		b.data, buf = buf[:n:n], buf[n:]
-		if err == nil && crc32.Checksum(b.data, castagnoli) == b.entry.CRC {
-			continue
-		}
-		if b.data, err = ReadBlock(ctx, s, b.object, b.entry, b.data); err != nil {
-			return err // names the very block
-		}
-	}
-	return nil
 }

@@ -16,8 +16,8 @@ import (
 // What does not match is read once more, because bytes are also damaged on their way; then it is *CorruptionError. An object
 // that is missing is ErrNotFound: with a fresh index that too is corruption, which only the caller can know.
 func ReadBlock(ctx context.Context, s Store, object string, e meta.L0Entry, buf []byte) ([]byte, error) {
-	if e.Length <= 0 || e.Length > l0MaxBlock || e.Position < l0HeaderSize {
-		return nil, &CorruptionError{Object: object, Offset: e.Position, Reason: fmt.Sprintf("its index names a block of %d bytes", e.Length)}
+	if err := checkEntry(object, e); err != nil {
+		return nil, err
 	}
 	buf = slices.Grow(buf[:0], int(e.Length))[:e.Length]
 	for range 2 {
