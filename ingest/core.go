@@ -152,7 +152,7 @@ func newCore(s coreSettings, out outside, index logIndex, keys meta.Keys, guards
 	if mutant.Built {
 		c.remembered = make(map[meta.Partition]*partition)
 	}
-	c.fetch = fetcher{view: c, byPartition: make(map[meta.Partition][]*fetchCall)}
+	c.fetch = fetcher{view: c, byPartition: make(map[meta.Partition][]fetchWait)}
 	return c
 }
 
@@ -206,11 +206,13 @@ func (c *core) append(call *produceCall, now time.Time) {
 		e := &entry{
 			partition: p.id, epoch: p.epoch, base: b.BaseOffset(), next: b.NextOffset(), size: len(b),
 			appendTime: now.UnixMilli(), maxTimestamp: b.MaxTimestamp(), batch: b,
-			waitsObject: p.durability == meta.DurabilityObject,
+			waitsObject: p.durability == meta.DurabilityObject, call: call,
 		}
 		c.admission.unlogged += int64(e.size)
 		c.gather(e, now)
 		c.outside.appendLog(e, !e.waitsObject)
+	} else {
+		call.drop() // it is refused, or a retry of what is in the log
 	}
 	c.deliver(p)
 }
@@ -254,6 +256,10 @@ func (c *core) logWritten(entries []*entry, at []wal.LSN, end wal.LSN, now time.
 	for i, e := range entries {
 		e.at, e.inLog = at[i], true
 		c.admission.unlogged -= int64(e.size)
+		if e.call != nil {
+			e.call.drop()
+			e.call = nil
+		}
 		if e.dropped {
 			continue
 		}

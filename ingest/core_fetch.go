@@ -28,13 +28,16 @@ func (c *core) wakeFetch(at time.Time) {
 	}
 }
 
-func (c *core) available(t fetchTarget, enough int) (int, *Error) {
+func (c *core) available(t fetchTarget, enough int) (n int, next int64, err *Error) {
 	p := c.partitions[t.id]
 	if p == nil {
-		return 0, c.notLed(t.id, c.nameOf(t.id))
+		return 0, 0, c.notLed(t.id, c.nameOf(t.id))
+	}
+	if t.epoch > 0 && t.epoch != p.epoch {
+		return 0, 0, wrongEpoch(p.topic, t.id.Partition, t.epoch, p.epoch)
 	}
 	if t.offset < p.start || t.offset > p.end {
-		return 0, &Error{
+		return 0, 0, &Error{
 			Reason:  ReasonOffsetOutOfRange,
 			Message: fmt.Sprintf("offset %d of topic %s partition %d is out of range: the log has %d to %d", t.offset, p.topic, t.id.Partition, p.start, p.hwm),
 			Metadata: map[string]string{
@@ -43,12 +46,11 @@ func (c *core) available(t fetchTarget, enough int) (int, *Error) {
 		}
 	}
 	if t.offset >= p.hwm {
-		return 0, nil
+		return 0, t.offset, nil
 	}
 	if first, ok := c.tail.first(t.id); !ok || t.offset < first {
-		return max(enough, 1), nil // history is there for the taking, or was lost and is not waited for
+		return max(enough, 1), p.hwm, nil // history is there for the taking, or was lost and is not waited for
 	}
-	n := 0
 	c.scratch = c.tail.from(t.id, t.offset, p.hwm, max(enough, 1), c.scratch[:0])
 	for _, e := range c.scratch {
 		n += e.size
@@ -57,7 +59,7 @@ func (c *core) available(t fetchTarget, enough int) (int, *Error) {
 	if len(c.scratch) > 0 && c.scratch[len(c.scratch)-1].next < p.hwm {
 		n = max(n, enough)
 	}
-	return n, nil
+	return n, p.hwm, nil
 }
 
 func (c *core) plan(t fetchTarget, maxBytes int) (partitionPlan, *Error) {
@@ -65,7 +67,7 @@ func (c *core) plan(t fetchTarget, maxBytes int) (partitionPlan, *Error) {
 	if p == nil {
 		return partitionPlan{fetchTarget: t}, c.notLed(t.id, c.nameOf(t.id))
 	}
-	out := partitionPlan{fetchTarget: t, start: p.start, hwm: p.hwm}
+	out := partitionPlan{fetchTarget: t, leads: p.epoch, start: p.start, hwm: p.hwm}
 	if t.offset >= p.hwm {
 		return out, nil
 	}
@@ -83,6 +85,29 @@ func (c *core) plan(t fetchTarget, maxBytes int) (partitionPlan, *Error) {
 		out.tail[i] = planned(e)
 	}
 	return out, nil
+}
+
+func (c *core) passLost(t fetchTarget) fetchTarget {
+	p := c.partitions[t.id]
+	if p == nil || t.offset >= p.end {
+		return t
+	}
+	if first, ok := c.tail.first(t.id); ok && t.offset >= first {
+		return t // a tail begins behind everything that was lost
+	}
+	t.offset = pastLost(c.index.Lost(t.id), t.offset)
+	return t
+}
+
+// pastLost is the first offset from this one on that was not lost.
+func pastLost(lost []meta.OffsetRange, offset int64) int64 {
+	for {
+		in, readable := lostAt(lost, offset)
+		if readable {
+			return offset
+		}
+		offset = in.To
+	}
 }
 
 // lostAt finds the lost range that holds an offset; readable tells that there is none.

@@ -79,7 +79,8 @@
 //     to object and its node starts anew before the next flush, the mark begins at the committed end and rises to where it
 //     was with that flush; the records stay where they were.
 //   - A retry of an idempotent produce gets the offsets of its first attempt, across restarts and leaders. While the first
-//     attempt is pending the retry waits with it.
+//     attempt is pending the retry waits with it. That is so for the 10,000 producers of a partition that were the last to append
+//     to it; others are forgotten, and are told UNKNOWN_PRODUCER unless they begin anew.
 //   - NOT_LEADER, UNKNOWN_TOPIC, BACK_PRESSURE and UNAVAILABLE say that nothing of the batch is or will be in the log.
 //     OUTCOME_UNKNOWN, TIMEOUT and CANCELED claim nothing.
 //   - Memory is bounded: bytes before the log, before the commit, parked, cached and in uploads each have a limit, and
@@ -92,7 +93,9 @@
 // # Files
 //
 //	node.go incarnation.go start.go    lives of a node, the loop, the order of a start
-//	produce.go read.go topics.go       what callers call: ProduceAsync, Fetch, OffsetForTime, topics
+//	produce.go read.go topics.go       what callers call: ProduceAsync, Fetch, topics
+//	fetch_parts.go offset_parts.go     the same for partitions of many topics: FetchParts, PartStates, FirstSince, EpochEnd
+//	read_plan.go                       the bytes of a fetch, gathered
 //	append.go upload.go                the goroutines that write and sync the log, build and store objects
 //	fold.go sweep.go                   small objects merged; what nothing refers to deleted
 //	acks.go errors.go telemetry.go     words that leave the node

@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"container/heap"
 	"slices"
 	"time"
 
@@ -48,15 +49,31 @@ type fetchCall struct {
 	maxBytes   int
 	minBytes   int
 	deadline   time.Time
+	// each: what goes wrong with a partition concerns that partition alone and is told at once, offsets that were lost are passed over, and a partition
+	// that is about to be led counts as one with nothing new. Otherwise the first error fails the call, and lost offsets are told.
+	each bool
 	// reply takes exactly one plan and has room for it.
 	reply chan fetchPlan
 
 	waiting bool
+	at      int // in the fetcher's deadlines, while waiting
+	// While waiting, for each partition; and how many bytes the call could be given, only with each.
+	waits []fetchWaiting
+	total int
+}
+
+// fetchWaiting is one partition of a call that waits.
+type fetchWaiting struct {
+	place int   // in the fetcher's list of the partition
+	next  int64 // behind what is counted in the call's total, or where counting begins
 }
 
 type fetchTarget struct {
 	id     meta.Partition
 	offset int64
+	// maxBytes caps what is given of the partition, and epoch is the one at which it must be led; 0 is any. Only with fetchCall.each.
+	maxBytes int
+	epoch    meta.Epoch
 }
 
 // fetchPlan says where the batches of an answer are; the caller reads them without the loop.
@@ -68,10 +85,12 @@ type fetchPlan struct {
 // partitionPlan is one partition's part. With fromTier the offset lies below the tail: look it up in the index.
 type partitionPlan struct {
 	fetchTarget
+	leads      meta.Epoch // at which it is led
 	start, hwm int64
 	fromTier   bool
 	tail       []plannedBatch
 	lost       meta.OffsetRange // when the offset lies in it
+	err        *Error           // only with fetchCall.each
 }
 
 // plannedBatch is a batch of the tail as it was when the plan was made: bytes, or where the log has them.
@@ -89,18 +108,26 @@ type plannedBatch struct {
 type logView interface {
 	// isComing tells whether a partition is about to be led, and worth waiting for.
 	isComing(id meta.Partition) bool
-	// available counts the bytes that could be given from an offset, up to enough of them.
-	available(target fetchTarget, enough int) (int, *Error)
+	// available counts the bytes that could be given from an offset, up to enough of them. When it is less, next is where there is no more.
+	available(target fetchTarget, enough int) (n int, next int64, err *Error)
 	// plan lists where the batches are: none when maxBytes is not above 0, else at least one.
 	plan(target fetchTarget, maxBytes int) (partitionPlan, *Error)
+	// passLost moves an offset that was lost to the first behind it that was not.
+	passLost(target fetchTarget) fetchTarget
 }
 
 // fetcher is the step machine of fetches and long polls: it answers as soon as enough bytes are there, or at the deadline
 // with what there is. It does no I/O and holds no clock.
 type fetcher struct {
 	view        logView
-	byPartition map[meta.Partition][]*fetchCall
-	deadlines   []*fetchCall // every waiting call, in no order
+	byPartition map[meta.Partition][]fetchWait
+	deadlines   deadlines // every waiting call
+}
+
+// fetchWait is a call that waits for a partition, the call's n-th.
+type fetchWait struct {
+	call *fetchCall
+	n    int
 }
 
 type fetchEvent interface{ isFetchEvent() }
@@ -137,62 +164,100 @@ func (f *fetcher) Step(event fetchEvent) time.Time {
 			break
 		}
 		e.call.waiting = true
-		for _, t := range e.call.partitions {
-			f.byPartition[t.id] = append(f.byPartition[t.id], e.call)
+		for n, t := range e.call.partitions {
+			list := f.byPartition[t.id]
+			e.call.waits[n].place = len(list)
+			f.byPartition[t.id] = append(list, fetchWait{call: e.call, n: n})
 		}
-		f.deadlines = append(f.deadlines, e.call)
+		heap.Push(&f.deadlines, e.call)
 	case fetchAdvanced:
 		if len(f.byPartition[e.id]) == 0 {
 			return time.Time{}
 		}
-		for _, call := range slices.Clone(f.byPartition[e.id]) {
-			if !call.waiting {
+		for _, w := range slices.Clone(f.byPartition[e.id]) {
+			if !w.call.waiting {
 				continue // answered already, by another of its partitions
 			}
-			if ready, err := f.ready(call); ready || err != nil {
-				f.remove(call)
-				f.answer(call, err)
+			if ready, err := f.stirred(w); ready || err != nil {
+				f.remove(w.call)
+				f.answer(w.call, err)
 			}
 		}
 		return time.Time{} // whoever still waits has asked for its time already
 	case fetchTick:
-		for _, call := range append([]*fetchCall(nil), f.deadlines...) {
-			if !e.now.Before(call.deadline) {
-				_, err := f.ready(call)
-				f.remove(call)
-				f.answer(call, err)
+		for len(f.deadlines) > 0 && !e.now.Before(f.deadlines[0].deadline) {
+			call := f.deadlines[0]
+			var err *Error
+			if !call.each {
+				_, err = f.ready(call)
 			}
+			f.remove(call)
+			f.answer(call, err)
 		}
 	case fetchCanceled:
 		f.remove(e.call)
 	case fetchEnded:
-		for _, call := range append([]*fetchCall(nil), f.deadlines...) {
+		for len(f.deadlines) > 0 {
+			call := f.deadlines[0]
 			f.remove(call)
 			f.answer(call, e.cause)
 		}
 	}
-	var next time.Time
-	for _, call := range f.deadlines {
-		if next.IsZero() || call.deadline.Before(next) {
-			next = call.deadline
-		}
+	if len(f.deadlines) == 0 {
+		return time.Time{}
 	}
-	return next
+	return f.deadlines[0].deadline
 }
 
+// stirred is ready after something has happened to one partition of a call that waits. A call may name thousands, so that of one in which each stands for
+// itself only that partition is looked at, and only what is new of it is counted.
+func (f *fetcher) stirred(w fetchWait) (bool, *Error) {
+	if !w.call.each {
+		return f.ready(w.call)
+	}
+	return f.count(w.call, w.n) || w.call.total >= w.call.minBytes, nil
+}
+
+// ready looks at all partitions of a call.
 func (f *fetcher) ready(call *fetchCall) (bool, *Error) {
-	total := 0
-	for _, t := range call.partitions {
+	call.total = 0
+	if call.waits == nil {
+		call.waits = make([]fetchWaiting, len(call.partitions))
+	}
+	for n, t := range call.partitions {
+		if call.each {
+			call.waits[n].next = t.offset
+			if f.count(call, n) {
+				return true, nil
+			}
+			continue
+		}
 		if f.view.isComing(t.id) {
 			return false, nil
 		}
-		n, err := f.view.available(t, call.minBytes-total)
+		more, _, err := f.view.available(t, call.minBytes-call.total)
 		if err != nil {
 			return false, err
 		}
-		total += n
+		call.total += more
 	}
-	return total >= call.minBytes, nil
+	return call.total >= call.minBytes, nil
+}
+
+// count adds to the total of a call what there is of its n-th partition and not counted yet. It is true when something is wrong there: that is told at once.
+func (f *fetcher) count(call *fetchCall, n int) bool {
+	t := call.partitions[n]
+	if f.view.isComing(t.id) {
+		return false
+	}
+	t.offset = call.waits[n].next
+	more, next, err := f.view.available(f.view.passLost(t), call.minBytes-call.total)
+	if err != nil {
+		return true
+	}
+	call.total += more
+	call.waits[n].next = next
+	return false
 }
 
 func (f *fetcher) answer(call *fetchCall, err *Error) {
@@ -200,20 +265,46 @@ func (f *fetcher) answer(call *fetchCall, err *Error) {
 		call.reply <- fetchPlan{err: err}
 		return
 	}
-	left := call.maxBytes
+	left, given := call.maxBytes, false
 	plan := fetchPlan{partitions: make([]partitionPlan, 0, len(call.partitions))}
 	for _, t := range call.partitions {
-		p, err := f.view.plan(t, left)
-		if err != nil {
+		var p partitionPlan
+		if call.each {
+			p = f.planOf(t, left, given)
+		} else if p, err = f.view.plan(t, left); err != nil {
 			call.reply <- fetchPlan{err: err}
 			return
 		}
 		for _, b := range p.tail {
 			left -= b.size
 		}
+		given = given || p.fromTier || len(p.tail) > 0
 		plan.partitions = append(plan.partitions, p)
 	}
 	call.reply <- plan
+}
+
+// planOf plans one partition of a call in which each stands for itself. The first batch is given even when it is larger than the caps, but
+// only once in an answer: given tells that another partition comes before with something.
+func (f *fetcher) planOf(t fetchTarget, left int, given bool) partitionPlan {
+	if f.view.isComing(t.id) {
+		return partitionPlan{fetchTarget: t, start: -1, hwm: -1}
+	}
+	t = f.view.passLost(t)
+	if _, _, err := f.view.available(t, 1); err != nil {
+		return partitionPlan{fetchTarget: t, err: err}
+	}
+	if t.maxBytes > 0 {
+		left = min(left, t.maxBytes)
+	}
+	p, err := f.view.plan(t, left)
+	if err != nil {
+		return partitionPlan{fetchTarget: t, err: err}
+	}
+	if given && len(p.tail) > 0 && p.tail[0].size > left {
+		p.tail = nil
+	}
+	return p
 }
 
 func (f *fetcher) remove(call *fetchCall) {
@@ -221,22 +312,45 @@ func (f *fetcher) remove(call *fetchCall) {
 		return
 	}
 	call.waiting = false
-	for _, t := range call.partitions {
-		f.byPartition[t.id] = without(f.byPartition[t.id], call)
-		if len(f.byPartition[t.id]) == 0 {
+	for n, t := range call.partitions {
+		list, place := f.byPartition[t.id], call.waits[n].place
+		last := len(list) - 1
+		moved := list[last]
+		list[place], list[last] = moved, fetchWait{}
+		moved.call.waits[moved.n].place = place
+		if last == 0 {
 			delete(f.byPartition, t.id)
+		} else {
+			f.byPartition[t.id] = list[:last]
 		}
 	}
-	f.deadlines = without(f.deadlines, call)
+	call.waits = nil
+	heap.Remove(&f.deadlines, call.at)
 }
 
-func without(list []*fetchCall, call *fetchCall) []*fetchCall {
-	for i, c := range list {
-		if c == call {
-			last := len(list) - 1
-			list[i], list[last] = list[last], nil
-			return list[:last]
-		}
-	}
-	return list
+// deadlines is a heap of calls, the one that waits the shortest first.
+type deadlines []*fetchCall
+
+func (d deadlines) Len() int           { return len(d) }
+func (d deadlines) Less(i, j int) bool { return d[i].deadline.Before(d[j].deadline) }
+
+func (d deadlines) Swap(i, j int) {
+	d[i], d[j] = d[j], d[i]
+	d[i].at, d[j].at = i, j
+}
+
+// Push is heap.Interface's.
+func (d *deadlines) Push(x any) {
+	call := x.(*fetchCall) //nolint:errcheck,forcetypeassert // heap gives back what it was given
+	call.at = len(*d)
+	*d = append(*d, call)
+}
+
+// Pop is heap.Interface's.
+func (d *deadlines) Pop() any {
+	last := len(*d) - 1
+	call := (*d)[last]
+	(*d)[last] = nil
+	*d = (*d)[:last]
+	return call
 }

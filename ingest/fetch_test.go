@@ -12,12 +12,12 @@ import (
 // shelf is a log view that has some bytes of each partition.
 type shelf map[meta.Partition]int
 
-func (s shelf) available(t fetchTarget, _ int) (int, *Error) {
+func (s shelf) available(t fetchTarget, _ int) (n int, next int64, err *Error) {
 	n, ok := s[t.id]
 	if !ok {
-		return 0, Errorf(ReasonNotLeader, "not here")
+		return 0, 0, Errorf(ReasonNotLeader, "not here")
 	}
-	return n, nil
+	return n - int(t.offset), int64(n), nil // each byte has an offset
 }
 
 func (s shelf) isComing(id meta.Partition) bool { return s[id] < 0 }
@@ -33,11 +33,13 @@ func (s shelf) plan(t fetchTarget, maxBytes int) (partitionPlan, *Error) {
 	return p, nil
 }
 
+func (s shelf) passLost(t fetchTarget) fetchTarget { return t }
+
 func TestFetcher(t *testing.T) {
 	a, b := meta.Partition{Topic: meta.TopicID{1}}, meta.Partition{Topic: meta.TopicID{1}, Partition: 1}
 	start := time.UnixMilli(1_000_000)
 	log := shelf{a: 0, b: 0}
-	f := fetcher{view: log, byPartition: make(map[meta.Partition][]*fetchCall)}
+	f := fetcher{view: log, byPartition: make(map[meta.Partition][]fetchWait)}
 	ask := func(minBytes, waitMs int) *fetchCall {
 		return &fetchCall{
 			partitions: []fetchTarget{{id: a}, {id: b}}, minBytes: minBytes, maxBytes: 1000,
@@ -171,4 +173,64 @@ func TestTail(t *testing.T) {
 		t.Fatal("lost wrongly")
 	}
 	tl.covered(id, 50) // nobody's any more
+}
+
+// countedShelf counts how often a partition was looked at.
+type countedShelf struct {
+	shelf
+
+	looks *int
+}
+
+func (s countedShelf) available(t fetchTarget, enough int) (int, int64, *Error) {
+	*s.looks++
+	return s.shelf.available(t, enough)
+}
+
+// What comes to one partition costs a look at that one, however many others a call names, and what one brings counts once.
+func TestFetcherLooksAtWhatHappened(t *testing.T) {
+	start := time.UnixMilli(1_000_000)
+	looks := 0
+	log := shelf{}
+	var targets []fetchTarget
+	for n := range 1000 {
+		id := meta.Partition{Topic: meta.TopicID{1}, Partition: int32(n)}
+		log[id] = 0
+		targets = append(targets, fetchTarget{id: id})
+	}
+	f := fetcher{view: countedShelf{log, &looks}, byPartition: make(map[meta.Partition][]fetchWait)}
+	var calls []*fetchCall
+	for n := range 100 {
+		call := &fetchCall{partitions: targets, each: true, minBytes: 50, maxBytes: 1 << 20, deadline: start.Add(time.Minute + time.Duration(n*37%100)), reply: make(chan fetchPlan, 1)}
+		f.Step(fetchAsked{call: call, now: start})
+		calls = append(calls, call)
+	}
+	looks = 0
+	for n := range 49 {
+		log[targets[n%2].id]++
+		f.Step(fetchAdvanced{id: targets[n%2].id})
+	}
+	if looks > 49*100 {
+		t.Errorf("49 appends cost %d looks for 100 calls", looks)
+	}
+	f.Step(fetchCanceled{call: calls[30]})
+	f.Step(fetchTick{now: start.Add(time.Minute + 50)})
+	for _, id := range []meta.Partition{targets[5].id, targets[999].id} { // whoever is left is still where its partitions are
+		if n := len(f.byPartition[id]); n != len(f.deadlines) {
+			t.Fatalf("%d calls wait, and %d for a partition", len(f.deadlines), n)
+		}
+		for place, w := range f.byPartition[id] {
+			if !w.call.waiting || w.call.waits[w.n].place != place || w.call.partitions[w.n].id != id {
+				t.Fatal("a call is not where it was put")
+			}
+		}
+	}
+	if len(f.deadlines) == 0 || len(f.deadlines) > 60 {
+		t.Fatalf("%d calls wait", len(f.deadlines))
+	}
+	log[targets[2].id]++ // the fiftieth
+	f.Step(fetchAdvanced{id: targets[2].id})
+	if len(f.byPartition)+len(f.deadlines) != 0 {
+		t.Errorf("%d calls wait though there is enough", len(f.deadlines))
+	}
 }

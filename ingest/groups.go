@@ -87,6 +87,7 @@ type Groups struct {
 	work sync.WaitGroup
 
 	absent absentGroups
+	lists  groupLists
 
 	mu     sync.Mutex
 	actors map[string]*groupActor

@@ -112,6 +112,10 @@ type Node struct {
 	cause   error         // why there is no incarnation
 	changed chan struct{} // closed and replaced at every change of leadership or readiness
 
+	looks    *revisionReads // who leads, asked of etcd
+	looking  sync.WaitGroup
+	endLooks context.CancelFunc
+
 	stop      context.CancelFunc
 	done      chan struct{}
 	err       error // after done
@@ -145,13 +149,20 @@ func Open(config Config, deps Dependencies) (*Node, error) {
 		return nil, err
 	}
 	n.stopGauge = stopGauge
+	life, endLooks := context.WithCancel(ctx)
+	n.looks, n.endLooks = &revisionReads{life: life, work: &n.looking}, endLooks
 	go n.supervise(ctx)
 	return n, nil
 }
 
 // supervise runs one incarnation after the other.
 func (n *Node) supervise(ctx context.Context) {
-	defer close(n.done)
+	defer func() {
+		n.looks.close()
+		n.endLooks()
+		n.looking.Wait()
+		close(n.done)
+	}()
 	wait := 50 * time.Millisecond
 	for {
 		err := n.live(ctx, func() { wait = 50 * time.Millisecond })

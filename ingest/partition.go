@@ -3,6 +3,7 @@ package ingest
 import (
 	"fmt"
 	"sort"
+	"time"
 
 	"github.com/tidemark-io/tidemark/meta"
 	"github.com/tidemark-io/tidemark/proof/mutant"
@@ -36,11 +37,17 @@ type partition struct {
 	going bool
 
 	producers map[int64]*producer
+	// forgetAt is above how many producers some are forgotten.
+	forgetAt int
 
 	// Callers that wait, by ascending next offset: for the log (acks=1), and for the high watermark (acks=all).
 	leaderWaiters []waiter
 	allWaiters    []waiter
+	retries       int // of allWaiters, those that wait with a first attempt
 }
+
+// maxRetries is how many retries may wait with the first attempts of a partition. Their callers may be gone; what they repeat is counted once.
+const maxRetries = 10_000
 
 // maxUnflushedOffsets is how many offsets of a partition may be given and not committed. When a disk is given up, its log goes on as
 // far above the committed end, and so above every offset that anybody can have been told.
@@ -108,7 +115,7 @@ func newPartition(id meta.Partition, topic meta.Topic, epoch meta.Epoch, start, 
 		id: id, topic: topic.Name, epoch: epoch,
 		durability: topic.Config.Durability, messageBytes: topic.Config.MaxMessageBytes,
 		start: start, committed: end, synced: end, written: end, end: end, hwm: end,
-		producers: restoreProducers(committed),
+		producers: restoreProducers(committed), forgetAt: producersKept + producersSlack,
 	}
 }
 
@@ -171,6 +178,11 @@ func (p *partition) produce(call *produceCall, out *partitionEffects) {
 			refuse(err)
 			return
 		case verdict == sequenceDuplicate:
+			if p.retries >= maxRetries && first.next > p.hwm {
+				refuse(Errorf(ReasonOutcomeUnknown, "this batch of topic %s partition %d is in the log and waits to be acknowledged, and so many retries wait with it that this one cannot",
+					p.topic, p.id.Partition).WithRetryAfter(time.Second))
+				return
+			}
 			p.wait(waiter{call: call, base: first.base, next: first.next, duplicate: true}, out)
 			return
 		}
@@ -211,6 +223,7 @@ func (p *partition) wait(w waiter, out *partitionEffects) {
 	p.allWaiters = append(p.allWaiters, waiter{})
 	copy(p.allWaiters[at+1:], p.allWaiters[at:])
 	p.allWaiters[at] = w
+	p.retries++
 }
 
 func (p *partition) noteProducer(b record.Batch) {
@@ -224,6 +237,9 @@ func (p *partition) noteProducer(b record.Batch) {
 		p.producers[id] = known
 	}
 	known.remember(b.ProducerEpoch(), sequenceRange{first: b.BaseSequence(), last: b.LastSequence(), base: b.BaseOffset(), next: b.NextOffset()})
+	if len(p.producers) > p.forgetAt {
+		p.forgetProducers()
+	}
 }
 
 // replay takes back a batch of an earlier incarnation that led at the same epoch. What is committed already is skipped.
@@ -258,6 +274,9 @@ func (p *partition) advance(out *partitionEffects) {
 	n := 0
 	for n < len(p.allWaiters) && p.allWaiters[n].next <= p.hwm {
 		out.answers = append(out.answers, p.answer(p.allWaiters[n]))
+		if p.allWaiters[n].duplicate {
+			p.retries--
+		}
 		n++
 	}
 	p.allWaiters = dropFront(p.allWaiters, n)
@@ -296,7 +315,7 @@ func (p *partition) lose(cause *Error, out *partitionEffects) {
 			out.answers = append(out.answers, answer{call: w.call, err: cause})
 		}
 	}
-	p.leaderWaiters, p.allWaiters = nil, nil
+	p.leaderWaiters, p.allWaiters, p.retries = nil, nil, 0
 }
 
 // dropFront removes the first n waiters, keeping the array for the next ones.

@@ -19,6 +19,9 @@ type ProduceRequest struct {
 	// the caller may neither change nor reuse them.
 	Batch record.Batch
 	Acks  Acks
+	// Logged, when there is one, is called at most once, from any goroutine, when the batch is in the log on disk or never will be: from then on the call
+	// holds its bytes no more, however long its answer takes. It does not block. An answer comes with it, before it, or without it.
+	Logged func()
 }
 
 // ProduceResult answers a ProduceRequest.
@@ -39,9 +42,18 @@ type ProduceResult struct {
 type produceCall struct {
 	request ProduceRequest
 	id      meta.Partition
-	batch   record.Batch // validated
+	batch   record.Batch // validated; nil once dropped
 	// done is called exactly once and does not block.
 	done func(ProduceResult, error)
+}
+
+// drop forgets the bytes: the log on disk has them, or nobody will.
+func (c *produceCall) drop() {
+	logged := c.request.Logged
+	c.batch, c.request.Batch, c.request.Logged = nil, nil, nil
+	if logged != nil {
+		logged()
+	}
 }
 
 // answer is the effect of telling a caller.
@@ -87,12 +99,13 @@ func (n *Node) Produce(ctx context.Context, r ProduceRequest) (ProduceResult, er
 func (n *Node) ProduceAsync(ctx context.Context, r ProduceRequest, done func(ProduceResult, error)) {
 	began := n.deps.Clock.Now()
 	ctx, span := n.deps.Telemetry.Span(ctx, "tidemark.produce")
+	size := len(r.Batch) // and no more of it: the call may wait much longer than its bytes are held
 	call := &produceCall{request: r, done: func(result ProduceResult, err error) {
 		EndSpan(span, err)
 		if err != nil {
 			n.deps.Telemetry.ProduceFailed(ctx, err)
 		} else {
-			n.deps.Telemetry.Produced(ctx, int(result.Records), len(r.Batch), result.Reached, n.deps.Clock.Now().Sub(began))
+			n.deps.Telemetry.Produced(ctx, int(result.Records), size, result.Reached, n.deps.Clock.Now().Sub(began))
 		}
 		done(result, err)
 	}}

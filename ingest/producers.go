@@ -2,7 +2,9 @@ package ingest
 
 import (
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 
 	"github.com/tidemark-io/tidemark/meta"
 	"github.com/tidemark-io/tidemark/record"
@@ -11,6 +13,29 @@ import (
 // rangesKept is how many batches of a producer the leader remembers, as Kafka does: a client keeps at most five in flight,
 // so an older one is never sent again.
 const rangesKept = 5
+
+// A partition remembers the producersKept producers that were the last to append, and up to producersSlack more, so that the look for those to forget is
+// not taken for each new one. Which they are is seen from the log, and a new leader knows as many. One that is forgotten is like one that never was: it
+// is told UNKNOWN_PRODUCER unless it begins at sequence 0. Whoever waits for the answer to its last batch is not forgotten.
+const (
+	producersKept  = meta.ProducersKept
+	producersSlack = producersKept / 8
+)
+
+// forgetProducers forgets the producers that have not appended for the longest.
+func (p *partition) forgetProducers() {
+	newest := make([]int64, 0, len(p.producers))
+	for _, known := range p.producers {
+		newest = append(newest, known.last().base)
+	}
+	slices.Sort(newest)
+	oldest := newest[len(newest)-producersKept] // no two have the same
+	maps.DeleteFunc(p.producers, func(_ int64, known *producer) bool {
+		last := known.last()
+		return last.base < oldest && last.next <= p.hwm
+	})
+	p.forgetAt = max(producersKept, len(p.producers)) + producersSlack
+}
 
 // sequenceRange is one batch of an idempotent producer.
 type sequenceRange struct {
@@ -59,7 +84,7 @@ func checkSequence(p *producer, b record.Batch) (sequenceVerdict, sequenceRange,
 			return sequenceDuplicate, r, nil
 		}
 	}
-	last := p.ranges[p.count-1].last
+	last := p.last().last
 	if first != nextSequence(last) {
 		return 0, sequenceRange{}, &Error{
 			Reason:  ReasonOutOfOrderSequence,
@@ -79,6 +104,9 @@ func nextSequence(s int32) int32 {
 	}
 	return s + 1
 }
+
+// last is the newest batch.
+func (p *producer) last() sequenceRange { return p.ranges[p.count-1] }
 
 // remember notes a batch that was given offsets.
 func (p *producer) remember(epoch int16, r sequenceRange) {

@@ -3,10 +3,7 @@ package ingest
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/tidemark-io/tidemark/ingest/wal"
 	"github.com/tidemark-io/tidemark/meta"
@@ -69,7 +66,7 @@ func (n *Node) fetch(ctx context.Context, r FetchRequest, began time.Time) ([]Pa
 		if err != nil {
 			return nil, err
 		}
-		out, err := i.readPlan(ctx, plan, r.MaxBytes)
+		out, err := i.readWhole(ctx, plan, r.MaxBytes)
 		if err == nil {
 			return out, nil
 		}
@@ -89,31 +86,24 @@ func (n *Node) fetch(ctx context.Context, r FetchRequest, began time.Time) ([]Pa
 // confirmLeads asks etcd whether this node still leads what was asked for, before anybody is told that there is nothing at an offset: a
 // leader of the past does not know how far its successor has come, and a reader that believes it goes back to the start of the log.
 func (n *Node) confirmLeads(ctx context.Context, i *incarnation, r FetchRequest) error {
-	revision, err := n.deps.Meta.Revision(ctx)
-	if err != nil {
-		return metaError("find out who leads topic "+r.Topic, err)
-	}
-	if err := i.follower.WaitFor(ctx, revision); err != nil {
-		return metaError("wait for the index", err)
-	}
 	topic, refused := topicNamed(i.follower, r.Topic, r.TopicID)
 	if refused != nil {
 		return refused
 	}
-	states, err := i.states(ctx, topic)
+	ids := make([]meta.Partition, 0, len(r.Partitions))
+	for _, p := range r.Partitions {
+		if p.Partition >= 0 && p.Partition < topic.Partitions { // else the error says so by itself
+			ids = append(ids, meta.Partition{Topic: topic.ID, Partition: p.Partition})
+		}
+	}
+	states, err := i.confirmedStates(ctx, ids)
 	if err != nil {
 		return err
 	}
-	for _, p := range r.Partitions {
-		id := meta.Partition{Topic: topic.ID, Partition: p.Partition}
-		at, led := i.follower.Leader(id)
-		if p.Partition < 0 || p.Partition >= topic.Partitions {
-			continue // the error says so by itself
+	for _, s := range states {
+		if s.Err != nil {
+			return s.Err
 		}
-		if s := states[p.Partition]; led && at.Node == n.config.Node && s.Leader != "" && s.LeaderEpoch == at.Epoch {
-			continue
-		}
-		return Errorf(ReasonNotLeader, "node %s does not lead topic %s partition %d any more", n.config.Node, r.Topic, p.Partition).WithRetryAfter(50 * time.Millisecond)
 	}
 	return nil
 }
@@ -155,111 +145,27 @@ func (i *incarnation) planFetch(ctx context.Context, r FetchRequest, deadline ti
 	for _, p := range r.Partitions {
 		call.partitions = append(call.partitions, fetchTarget{id: meta.Partition{Topic: topic.ID, Partition: p.Partition}, offset: p.Offset})
 	}
-	if !i.post(func(now time.Time) { i.core.fetchAsked(call, now) }) {
-		return fetchPlan{}, Errorf(ReasonUnavailable, "the node begins anew").WithRetryAfter(200 * time.Millisecond)
+	plan, refused := i.awaitPlan(ctx, call)
+	if refused != nil {
+		return fetchPlan{}, refused
 	}
-	select {
-	case plan := <-call.reply:
-		if plan.err != nil {
-			return fetchPlan{}, plan.err
-		}
-		return plan, nil
-	case <-ctx.Done():
-		i.post(func(time.Time) { i.core.fetchCanceled(call) })
-		return fetchPlan{}, callerGone(ctx, "fetch from topic "+r.Topic)
-	}
+	return plan, nil
 }
 
-// readPlan gathers the bytes of a plan, without the loop.
-func (i *incarnation) readPlan(ctx context.Context, plan fetchPlan, maxBytes int) ([]PartitionBatches, error) {
-	out := make([]PartitionBatches, 0, len(plan.partitions))
-	left := maxBytes
-	for _, p := range plan.partitions {
-		got := PartitionBatches{Partition: p.id.Partition, NextOffset: p.offset, HighWatermark: p.hwm, LogStartOffset: p.start}
-		var err error
-		switch {
-		case p.lost.To > 0:
-			got.Lost, got.NextOffset = []meta.OffsetRange{p.lost}, p.lost.To
-		case !p.fromTier:
-			err = i.readTail(ctx, p, &got)
-		case left > 0:
-			err = i.readTier(ctx, p, left, &got)
+// readWhole reads a plan that is of no use in parts.
+func (i *incarnation) readWhole(ctx context.Context, plan fetchPlan, maxBytes int) ([]PartitionBatches, error) {
+	read, err := i.readPlan(ctx, plan, maxBytes, false, nil)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]PartitionBatches, len(read))
+	for n, got := range read {
+		if got.Err != nil {
+			return nil, got.Err
 		}
-		if err != nil {
-			return nil, err
-		}
-		for _, b := range got.Batches {
-			left -= len(b)
-		}
-		out = append(out, got)
+		out[n] = got.PartitionBatches
 	}
 	return out, nil
-}
-
-func (i *incarnation) readTail(ctx context.Context, p partitionPlan, got *PartitionBatches) error {
-	for _, b := range p.tail {
-		bytes, err := readPlanned(i.log, b)
-		if err != nil {
-			return err
-		}
-		source := FetchMemory
-		if b.bytes == nil {
-			source = FetchLog
-		}
-		i.node.deps.Telemetry.FetchedFrom(ctx, source, len(bytes))
-		got.Batches = append(got.Batches, bytes)
-		got.NextOffset = b.next
-	}
-	return nil
-}
-
-// readTier reads the blocks from the plan's offset on, several at once, as far as the index and the cap go.
-func (i *incarnation) readTier(ctx context.Context, p partitionPlan, maxBytes int, got *PartitionBatches) error {
-	var blocks []meta.Block
-	for offset, size := p.offset, 0; offset < p.hwm && size < maxBytes; {
-		b, ok := i.follower.Lookup(p.id, offset)
-		if !ok {
-			break // the tail goes on from here, or offsets that were lost
-		}
-		blocks = append(blocks, b)
-		size += int(b.Length)
-		offset = b.BaseOffset + int64(b.Count)
-	}
-	if len(blocks) == 0 {
-		if _, known := i.follower.TopicByID(p.id.Topic); !known {
-			return Errorf(ReasonUnknownTopic, "the topic was deleted while it was read")
-		}
-		return Errorf(ReasonCorruptData, "offset %d of partition %d is below the high watermark %d, but neither tail nor index has it", p.offset, p.id.Partition, p.hwm)
-	}
-	read := make([][]byte, len(blocks))
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(blockReaders)
-	for n, b := range blocks {
-		group.Go(func() error {
-			bytes, err := tier.ReadBlock(ctx, i.node.deps.Store, b.Object, b.L0Entry, nil)
-			read[n] = bytes
-			return err
-		})
-	}
-	if err := group.Wait(); err != nil {
-		return err
-	}
-	for n, bytes := range read {
-		kept, next, err := window(bytes, p.offset, maxBytes)
-		if err != nil {
-			return fmt.Errorf("object %s at %d: %w", blocks[n].Object, blocks[n].Position, err)
-		}
-		if len(kept) > 0 {
-			i.node.deps.Telemetry.FetchedFrom(ctx, FetchObject, len(kept))
-			got.Batches = append(got.Batches, kept)
-			got.NextOffset = next
-			maxBytes -= len(kept)
-		}
-		if len(kept) < len(bytes) && next < blocks[n].BaseOffset+int64(blocks[n].Count) || maxBytes <= 0 {
-			break
-		}
-	}
-	return nil
 }
 
 // window cuts whole batches out of a block: from the one that holds offset, as many as maxBytes allows and at least one.
@@ -290,81 +196,4 @@ func window(block []byte, offset int64, maxBytes int) (kept []byte, next int64, 
 		rest = after
 	}
 	return from[:size], next, nil
-}
-
-// OffsetForTime returns the offset of the first record at or after a timestamp (ms since the Unix epoch, as producers set
-// it), and the high watermark when there is none.
-func (n *Node) OffsetForTime(ctx context.Context, topicName string, partition int32, timestampMs int64) (int64, error) {
-	i, refused := n.reading()
-	if refused != nil {
-		return 0, refused
-	}
-	topic, ok := i.follower.Topic(topicName)
-	if !ok {
-		return 0, unknownTopic(topicName)
-	}
-	id := meta.Partition{Topic: topic.ID, Partition: partition}
-	if b, ok := i.follower.LookupTime(id, timestampMs); ok {
-		bytes, err := tier.ReadBlock(ctx, n.deps.Store, b.Object, b.L0Entry, nil)
-		if err != nil {
-			return 0, readError(topicName, err)
-		}
-		for rest := bytes; len(rest) > 0; {
-			batch, after, err := record.Next(rest)
-			if err != nil {
-				return 0, readError(topicName, err)
-			}
-			if batch.MaxTimestamp() >= timestampMs {
-				return n.firstSince(topicName, batch, timestampMs)
-			}
-			rest = after
-		}
-	}
-	type found struct {
-		batch plannedBatch
-		ok    bool
-		hwm   int64
-		err   *Error
-	}
-	answer := make(chan found, 1)
-	if !i.post(func(time.Time) {
-		p := i.core.partitions[id]
-		if p == nil {
-			answer <- found{err: i.core.notLed(id, topicName)}
-			return
-		}
-		e := i.core.tail.firstSince(id, timestampMs, p.hwm)
-		if e == nil {
-			answer <- found{hwm: p.hwm}
-			return
-		}
-		answer <- found{batch: planned(e), ok: true}
-	}) {
-		return 0, Errorf(ReasonUnavailable, "the node begins anew").WithRetryAfter(200 * time.Millisecond)
-	}
-	f := <-answer
-	switch {
-	case f.err != nil:
-		return 0, f.err
-	case !f.ok:
-		return f.hwm, nil
-	}
-	batch, err := readPlanned(i.log, f.batch)
-	if err != nil {
-		return 0, readError(topicName, err)
-	}
-	return n.firstSince(topicName, batch, timestampMs)
-}
-
-// firstSince finds the record inside a batch whose greatest timestamp is new enough.
-func (n *Node) firstSince(topic string, b record.Batch, timestampMs int64) (int64, error) {
-	for r, err := range b.Records(n.limits) {
-		if err != nil {
-			return 0, readError(topic, err)
-		}
-		if r.Timestamp >= timestampMs {
-			return r.Offset, nil
-		}
-	}
-	return b.BaseOffset(), nil
 }

@@ -17,7 +17,7 @@ const lookPatience = 5 * time.Second
 //
 // Nothing is remembered: somebody who asks whether there is a topic, makes it through another node and uses it here must find it.
 type revisionReads struct {
-	life context.Context //nolint:containedctx // the life of the router
+	life context.Context //nolint:containedctx // the life of the router or the node
 	work *sync.WaitGroup
 
 	mu      sync.Mutex

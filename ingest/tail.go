@@ -41,6 +41,8 @@ type entry struct {
 	dropped      bool // its partition was lost: not uploaded, not answered
 	committed    bool // a commit covers it, or it was lost: the log need not keep it
 	waitsObject  bool // somebody's ack or read waits for the object
+	// call is the produce that brought it, until the log has it; nil for what was replayed.
+	call *produceCall
 }
 
 func newTail(budget int64) *tail {
@@ -165,4 +167,21 @@ func (t *tail) firstSince(id meta.Partition, timestamp, below int64) *entry {
 		}
 	}
 	return nil
+}
+
+// newest is the greatest timestamp of a record in the tail below the offset limit, or nil.
+func (t *tail) newest(id meta.Partition, below int64) (newest *int64) {
+	p := t.partitions[id]
+	if p == nil {
+		return nil
+	}
+	for _, e := range p.entries.live() {
+		if e.next > below {
+			break
+		}
+		if newest == nil || e.maxTimestamp > *newest {
+			newest = &e.maxTimestamp
+		}
+	}
+	return newest
 }
