@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # run-cluster.sh DIR: three Tidemark nodes on one etcd and one MinIO, all on loopback, with their data in DIR.
 #
-# Ports come from TIDEMARK_PORT (8640: the nodes have it and the two above it), MINIO_PORT (9000), ETCD_PORT (2379) and
-# ETCD_PEER_PORT (2380), the program from TIDEMARK_BIN (bin/tidemark). A node is stopped and started by its name from another terminal, to see how the others take over:
+# Ports come from TIDEMARK_PORT (8640: the nodes have it and the two above it), KAFKA_PORT (9092, likewise), MINIO_PORT (9000), ETCD_PORT
+# (2379) and ETCD_PEER_PORT (2380), the program from TIDEMARK_BIN (bin/tidemark). A node is stopped and started by its name from another terminal, to see how the others take over:
 #
 #   kill $(cat DIR/node-2.pid)        in order, as a rolling restart does; kill -9 for a crash
 #   deploy/run-cluster.sh DIR node-2  starts it again
@@ -16,6 +16,7 @@ dir=$(cd "$dir" && pwd)
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 port=${TIDEMARK_PORT:-8640}
+kafka=${KAFKA_PORT:-9092}
 s3=127.0.0.1:${MINIO_PORT:-9000}
 etcd=127.0.0.1:${ETCD_PORT:-2379}
 peer=127.0.0.1:${ETCD_PEER_PORT:-2380}
@@ -25,6 +26,7 @@ export AWS_ACCESS_KEY_ID=tidemark AWS_SECRET_ACCESS_KEY=tidemark-demo
 node() { # N: the command of the node becomes this process
 	echo "$BASHPID" >"$dir/node-$1.pid"
 	exec "${TIDEMARK_BIN:-bin/tidemark}" serve --node-id "node-$1" --data-dir "$dir/node-$1" --http "127.0.0.1:$((port + $1 - 1))" \
+		--kafka "127.0.0.1:$((kafka + $1 - 1))" \
 		--etcd "http://$etcd" --store s3://tidemark/cluster --s3-endpoint "http://$s3"
 }
 if [[ -n $only ]]; then
@@ -104,6 +106,7 @@ cat <<BANNER
 etcd       http://$etcd   (log: $dir/etcd.log)
 MinIO      http://$s3   (log: $dir/minio.log), bucket tidemark
 Tidemark   ${list//,/ }   (logs: $dir/node-N.log)
+Kafka      127.0.0.1:$kafka 127.0.0.1:$((kafka + 1)) 127.0.0.1:$((kafka + 2))
 
   export TIDEMARK_SERVER=$list
   bin/tidemark cluster nodes

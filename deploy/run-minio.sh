@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # run-minio.sh DIR: Tidemark on a real MinIO and a real separate etcd, all on loopback, with their data in DIR.
 #
-# Ports come from TIDEMARK_PORT (8640), MINIO_PORT (9000), ETCD_PORT (2379) and ETCD_PEER_PORT (2380). Ctrl-C or SIGTERM
+# Ports come from TIDEMARK_PORT (8640), KAFKA_PORT (9092), MINIO_PORT (9000), ETCD_PORT (2379) and ETCD_PEER_PORT (2380). Ctrl-C or SIGTERM
 # stops Tidemark first and what it stands on after it; the data stays, and the next start goes on with it.
 set -euo pipefail
 dir=${1:?usage: run-minio.sh DIR}
@@ -10,6 +10,7 @@ dir=$(cd "$dir" && pwd)
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 http=127.0.0.1:${TIDEMARK_PORT:-8640}
+kafka=127.0.0.1:${KAFKA_PORT:-9092}
 s3=127.0.0.1:${MINIO_PORT:-9000}
 etcd=127.0.0.1:${ETCD_PORT:-2379}
 peer=127.0.0.1:${ETCD_PEER_PORT:-2380}
@@ -56,10 +57,11 @@ cat <<BANNER
 etcd       http://$etcd   (log: $dir/etcd.log)
 MinIO      http://$s3   (log: $dir/minio.log), bucket tidemark
 Tidemark   http://$http
+Kafka      $kafka
 BANNER
 
 setsid bin/tidemark serve --data-dir "$dir/node" --etcd "http://$etcd" \
-	--store s3://tidemark/demo --s3-endpoint "http://$s3" --http "$http" &
+	--store s3://tidemark/demo --s3-endpoint "http://$s3" --http "$http" --kafka "$kafka" &
 pids+=($!)
 wait -n "${pids[@]}" && code=0 || code=$?
 exit "$code"

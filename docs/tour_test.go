@@ -60,7 +60,7 @@ func TestThreeNodes(t *testing.T) {
 	var urls []string
 	for n := range 3 {
 		address, name := freeAddress(t), fmt.Sprint("node-", n+1)
-		nodes = append(nodes, start(t, binary, address, "serve", "--node-id", name, "--data-dir", filepath.Join(root, name), "--http", address,
+		nodes = append(nodes, start(t, binary, address, "serve", "--node-id", name, "--data-dir", filepath.Join(root, name), "--http", address, "--kafka", "off",
 			"--etcd", etcd, "--store", "file://"+filepath.Join(root, "store")))
 		urls = append(urls, "http://"+address)
 	}

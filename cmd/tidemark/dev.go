@@ -16,12 +16,13 @@ import (
 const readyPatience = time.Minute
 
 func newDevCommand(a *app) *cobra.Command {
-	cfg := serverConfig{cluster: "dev", roles: []string{roleIngest, roleQuery}}
+	cfg := serverConfig{cluster: "dev", roles: []string{roleIngest, roleQuery}, kafkaAutoCreate: true}
 	cmd := &cobra.Command{
 		Use:   "dev",
 		Short: "Run a whole Tidemark in one process, for development",
 		Long: `Run a whole Tidemark in one process: a node, an embedded etcd, and an object store in
-the data directory. The data stays when it stops; start it again and it goes on.
+the data directory. The data stays when it stops; start it again and it goes on. Kafka's clients
+find it on 127.0.0.1:9092, and make topics by using them.
 
 Ctrl-C or SIGTERM stops it cleanly; a second one kills it.`,
 		Args: cobra.NoArgs,
@@ -29,9 +30,8 @@ Ctrl-C or SIGTERM stops it cleanly; a second one kills it.`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&cfg.dataDir, "data-dir", "./tidemark-data", "`DIR` for everything that is kept")
-	f.StringVar(&cfg.kafka, "kafka", "off", "`HOST:PORT` of the Kafka listener, or off; not in this version")
 	f.BoolVar(&cfg.demo, "demo", false, "make the topics orders and access_log and write to them all the time")
-	a.settings.register(cmd, f, "data-dir", "kafka", "demo")
+	a.settings.register(cmd, f, "data-dir", "demo")
 	cfg.commonFlags(a, cmd)
 	return cmd
 }

@@ -93,6 +93,7 @@ func (p *nodeProcess) greet(ctx context.Context, node *ingest.Node) {
 		p.deps.logger.Warn("other machines cannot reach this node where it advertises itself",
 			"node", self, "http", url, "next", "give --advertise the URL by which they can")
 	}
+	p.greetKafka(seat.Index.Nodes())
 }
 
 // advertised is the URL by which others reach this process.

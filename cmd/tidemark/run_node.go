@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -64,7 +65,8 @@ type nodeProcess struct {
 	id        identity
 	telemetry *telemetry
 	server    *server
-	log       *logRole // nil without the ingest role
+	log       *logRole   // nil without the ingest role
+	kafka     *kafkaRole // nil without the role ingest, or when it is off
 	late      *lateNode
 	asked     *lateQueries // nil without the query role
 	measures  *ingest.Telemetry
@@ -112,6 +114,13 @@ func openNode(ctx context.Context, cfg serverConfig, deps processDeps) (_ *nodeP
 		return nil, err
 	}
 	undo = append(undo, listener.Close)
+	var kafkaListener net.Listener
+	if cfg.kafkaOn() {
+		if kafkaListener, err = openingKafka.listen(ctx, cfg.kafka, cfg.insecure); err != nil {
+			return nil, err
+		}
+		undo = append(undo, kafkaListener.Close)
+	}
 	if p.data, err = openDataDir(deps.fs, cfg.dataDir, fmt.Sprintf("%s at %s", deps.holder, baseURL(listener))); err != nil {
 		return nil, err
 	}
@@ -139,6 +148,11 @@ func openNode(ctx context.Context, cfg serverConfig, deps processDeps) (_ *nodeP
 		undo = append(undo, func() error { p.log.close(); return nil })
 		services = append(services, p.log.services)
 	}
+	if kafkaListener != nil {
+		if p.kafka, err = p.openKafka(kafkaListener); err != nil {
+			return nil, err
+		}
+	}
 	if cfg.has(roleQuery) {
 		p.asked = newLateQueries()
 		p.interceptors = interceptors
@@ -149,6 +163,9 @@ func openNode(ctx context.Context, cfg serverConfig, deps processDeps) (_ *nodeP
 			ready = p.asked.ready
 			services = append(services, newElsewhere())
 		}
+	}
+	if p.kafka != nil {
+		p.kafka.serve()
 	}
 	p.server = newServer(listener, services, serverOptions{
 		hosts: cfg.hosts(), metrics: p.telemetry.handler, ready: ready, alive: p.late.alive,
@@ -214,6 +231,10 @@ func (p *nodeProcess) bring(ctx context.Context) {
 	case err := <-p.server.failed():
 		if err != nil {
 			p.failed <- fmt.Errorf("serve HTTP: %w", err)
+		}
+	case err := <-p.kafka.failed():
+		if err != nil {
+			p.failed <- fmt.Errorf("serve Kafka's clients: %w", err)
 		}
 	case <-ctx.Done():
 	}
@@ -345,9 +366,12 @@ func (p *nodeProcess) try(ctx context.Context) (*ingest.Node, error) {
 	if err := p.joinCluster(info.ID); err != nil {
 		return nil, err
 	}
+	if err := p.checkBrokerID(etcdCtx); err != nil {
+		return nil, err
+	}
 	node, err := ingest.Open(ingest.Config{
 		Node: meta.NodeID(p.id.node), Disk: p.id.disk, LogDir: p.data.path("wal"), FlushInterval: p.cfg.flushEvery(), GarbageGrace: p.cfg.garbageGrace(),
-		Info: meta.NodeInfo{HTTP: p.advertised(), Zone: p.cfg.zone, Roles: p.cfg.roles, Version: readVersion().Version},
+		Info: meta.NodeInfo{HTTP: p.advertised(), Kafka: p.advertisedKafka(), Zone: p.cfg.zone, Roles: p.cfg.roles, Version: readVersion().Version},
 	}, ingest.Dependencies{
 		FS: p.deps.fs, Clock: p.deps.clock, Store: p.store, Meta: client, Random: p.deps.random, Logger: p.deps.logger, Telemetry: p.measures,
 	})
@@ -420,6 +444,20 @@ func (p *nodeProcess) close() error {
 	return p.closeErr
 }
 
+// endCalls ends what clients of both protocols have under way, in time as long as ctx allows.
+func (p *nodeProcess) endCalls(ctx context.Context) error {
+	drained := make(chan struct{})
+	go func() {
+		defer close(drained)
+		if p.kafka != nil {
+			p.kafka.close(ctx)
+		}
+	}()
+	err := p.server.close(ctx)
+	<-drained
+	return err
+}
+
 func (p *nodeProcess) shutdown() error {
 	within := func(d time.Duration, f func(context.Context) error) error {
 		ctx, cancel := context.WithTimeout(context.Background(), d)
@@ -444,7 +482,7 @@ func (p *nodeProcess) shutdown() error {
 		}
 	}
 	// A caller that does not come to an end is cut off, which is no error of ours.
-	if err := within(callsPatience, p.server.close); err != nil {
+	if err := within(callsPatience, p.endCalls); err != nil {
 		p.deps.logger.Warn("some calls were cut off", "cause", err)
 	}
 	if p.log != nil {

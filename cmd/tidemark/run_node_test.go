@@ -259,7 +259,7 @@ func TestDevCommand(t *testing.T) {
 	a := &app{stdin: strings.NewReader(""), stdout: in, stderr: &log, environ: func() []string { return nil }, clock: clock.System(), fs: disk.OS()}
 	code := make(chan int, 1)
 	go func() {
-		code <- a.run(ctx, []string{"dev", "--demo", "--data-dir", t.TempDir(), "--http", "127.0.0.1:0"})
+		code <- a.run(ctx, []string{"dev", "--demo", "--data-dir", t.TempDir(), "--http", "127.0.0.1:0", "--kafka", "127.0.0.1:0"})
 		in.Close()
 	}()
 	var banner bytes.Buffer
@@ -276,6 +276,11 @@ func TestDevCommand(t *testing.T) {
 		t.Fatalf("banner %s", banner.String())
 	}
 	url, _, _ := strings.Cut(rest, "\n")
+	_, rest, _ = strings.Cut(rest, "Kafka                 ")
+	kafkaAddress, _, _ := strings.Cut(rest, "\n")
+	if want := "kcat -b " + kafkaAddress + " -t orders -C"; kafkaAddress == "" || !strings.Contains(rest, want) {
+		t.Errorf("the banner has no line %q:\n%s", want, banner.String())
+	}
 	c, err := client.New(client.Config{Server: url})
 	if err != nil {
 		t.Fatal(err)

@@ -18,14 +18,15 @@ etcd and the object store may come later: the node waits for them, /readyz says 
 it goes on by itself.
 
 Nodes with the same --etcd, --cluster and --store share the partitions between them; each has a
---data-dir and, on one machine, an --http of its own. Where --http is no address by which the
-others reach it, --advertise is. A node that is stopped hands over what it leads.
+--data-dir and, on one machine, an --http and a --kafka of its own. Where --http is no address by
+which the others reach it, --advertise is; where --kafka is none by which Kafka's clients do,
+--advertise-kafka is. A node that is stopped hands over what it leads.
 
-With --roles query the process answers SQL and nothing else. It reads the log from a node with
+With --roles query the process answers SQL and nothing else, Kafka's clients neither. It reads the log from a node with
 the role ingest, which it finds in etcd, and needs no object store: a query can harm no log.`,
 		Example: `  tidemark serve --data-dir /var/lib/tidemark --etcd http://10.0.0.5:2379 --store s3://logs/tidemark
   tidemark serve --data-dir ./d --etcd http://127.0.0.1:2379 --store s3://tidemark --s3-endpoint http://127.0.0.1:9000
-  tidemark serve --data-dir ./n2 --etcd http://127.0.0.1:2379 --store s3://tidemark --node-id n2 --http 127.0.0.1:8641
+  tidemark serve --data-dir ./n2 --etcd http://127.0.0.1:2379 --store s3://tidemark --node-id n2 --http 127.0.0.1:8641 --kafka 127.0.0.1:9093
   tidemark serve --roles query --data-dir ./q --etcd http://127.0.0.1:2379 --http 127.0.0.1:8642`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.serve(cmd.Context(), cfg) },
@@ -61,6 +62,6 @@ func (a *app) serve(ctx context.Context, cfg serverConfig) error {
 	if err != nil {
 		return err
 	}
-	deps.logger.Info("the port is open", "http", p.URL(), "node", p.id.node, "cluster", cfg.cluster, "store", cfg.store)
+	deps.logger.Info("the port is open", "http", p.URL(), "kafka", p.kafkaAddress(), "node", p.id.node, "cluster", cfg.cluster, "store", cfg.store)
 	return closing(p, p.wait(ctx))
 }

@@ -41,9 +41,14 @@ type serverConfig struct {
 	allowHosts []string
 	logLevel   string
 
+	// The Kafka listener.
+	kafka           string // HOST:PORT, or "" or off for none
+	advertiseKafka  string
+	kafkaAutoCreate bool
+	kafkaPartitions int
+
 	// dev
-	kafka string
-	demo  bool
+	demo bool
 
 	// serve
 	etcd       []string // empty: embedded
@@ -70,6 +75,10 @@ type serverConfig struct {
 func (c *serverConfig) commonFlags(a *app, cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVar(&c.http, "http", "127.0.0.1:8640", "`HOST:PORT` for Connect, gRPC, JSON, metrics and probes")
+	f.StringVar(&c.kafka, "kafka", defaultKafka, "`HOST:PORT` for Kafka's clients, or off")
+	f.StringVar(&c.advertiseKafka, "advertise-kafka", "", "`HOST:PORT` by which Kafka's clients reach this node; default is the address that each of them dialled")
+	f.BoolVar(&c.kafkaAutoCreate, "kafka-auto-create-topics", c.kafkaAutoCreate, "make a topic when a Kafka client asks for one that is not there and does not forbid it")
+	f.IntVar(&c.kafkaPartitions, "kafka-partitions", defaultKafkaPartitions, "how many partitions a topic has that a Kafka client makes without saying how many")
 	f.BoolVar(&c.insecure, "insecure", false, "allow an address that others can reach, without TLS or authentication")
 	f.StringSliceVar(&c.allowHosts, "allow-host", nil, "`NAME` by which clients may call besides loopback names; may be repeated")
 	f.StringVar(&c.logLevel, "log-level", "info", "debug, info, warn or error")
@@ -81,7 +90,7 @@ func (c *serverConfig) commonFlags(a *app, cmd *cobra.Command) {
 	f.DurationVar(&c.queryTimeout, "query-timeout", defaultQueryTimeout, "how long a query takes at most when it does not say; it may ask for an hour")
 	f.IntVar(&c.queriesBusy, "queries", 0, "how many queries compute at once, the others wait; 0 is two for each processor")
 	f.Int64Var(&c.queryRows, "query-rows", 0, "how many rows the result of one query may have, more end it; 0 is no limit")
-	a.settings.register(cmd, f, "http", "insecure", "allow-host", "log-level", "flush-interval",
+	a.settings.register(cmd, f, "http", "kafka", "advertise-kafka", "kafka-auto-create-topics", "kafka-partitions", "insecure", "allow-host", "log-level", "flush-interval",
 		"tail-memory", "query-memory", "query-disk", "query-timeout", "queries", "query-rows")
 }
 
@@ -98,9 +107,8 @@ func (c *serverConfig) check() error {
 	if err := checkHosts(c.allowHosts); err != nil {
 		return err
 	}
-	if c.kafka != "" && c.kafka != "off" {
-		return usagef("leave --kafka out, or give --kafka off; programs speak Connect and gRPC at --http",
-			"the Kafka listener is not in this version: --kafka %s", c.kafka)
+	if err := c.checkKafka(); err != nil {
+		return err
 	}
 	if c.flushInterval < 0 || c.flushInterval > time.Minute {
 		return usagef("use 1ms to 1m", "flush interval %s is out of range", c.flushInterval)

@@ -71,7 +71,7 @@ type server struct {
 
 func (s *server) start() {
 	s.t.Helper()
-	s.cmd = exec.Command(s.binary, "dev", "--data-dir", s.dir, "--http", s.address)
+	s.cmd = exec.Command(s.binary, "dev", "--data-dir", s.dir, "--http", s.address, "--kafka", "off")
 	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
 	if err := s.cmd.Start(); err != nil {
 		s.t.Fatal(err)

@@ -56,7 +56,7 @@ func play(ctx context.Context, t *testing.T, r row, tidemark, etcd string) outco
 	for i := range nodes {
 		n := &node{id: "n" + strconv.Itoa(i+1), address: fixedAddress(t)}
 		n.process = process{name: n.id, path: tidemark, logName: filepath.Join(s.dir, n.id+".log"), args: []string{
-			"serve", "--roles", "ingest", "--data-dir", filepath.Join(s.dir, n.id), "--node-id", n.id, "--http", n.address,
+			"serve", "--roles", "ingest", "--data-dir", filepath.Join(s.dir, n.id), "--node-id", n.id, "--http", n.address, "--kafka", "off",
 			"--cluster", strings.ReplaceAll(r.name(), "/", "-"), "--etcd", etcd, "--store", "file://" + filepath.Join(s.dir, "store"),
 			"--flush-interval", "3ms",
 		}}
