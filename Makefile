@@ -5,7 +5,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null)
 DATA    ?= ./tidemark-data
 
 .DEFAULT_GOAL := help
-.PHONY: help build build-nocgo run run-minio run-cluster test race kill kill-matrix sim mutants nemesis kill-leaders drain-load twin lint proto fuzz bench tools clean
+.PHONY: help build build-nocgo run run-minio run-cluster test race kill kill-matrix sim mutants nemesis kill-leaders drain-load twin conformance compat lint proto fuzz bench bench-kafka tools clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,7 @@ test: ## run every test, also those that need a real S3 server
 	@tools/install minio >/dev/null
 	go test -count=1 ./... # never cached: some tests build and run the command, which the cache does not see
 	TIDEMARK_SIM_SHRINK=0 go test -count=1 -tags mutants -run TestMutants ./ingest
+	$(MAKE) conformance
 
 race: ## run every test under the race detector
 	@tools/install minio >/dev/null
@@ -50,23 +51,30 @@ mutants: ## put known bugs on, one by one, and see that the simulation finds eac
 	go test -count=1 -timeout 4h -tags mutants -run TestMutants -v ./ingest
 
 NEMESIS ?= 10m
-nemesis: ## break a real cluster of three nodes, three etcd and a MinIO for NEMESIS (10m), and check what clients saw
+CLIENTS ?= own
+nemesis: ## break a real cluster of three nodes, three etcd and a MinIO for NEMESIS (10m), and check what CLIENTS (own, kafka, kafka-848) saw
 	@tools/install minio >/dev/null
-	TIDEMARK_NEMESIS='$(NEMESIS)' TIDEMARK_NEMESIS_SVG='$(CURDIR)/bin/nemesis.svg' go test -count=1 -timeout 6h -run 'TestNemesis$$' -v ./proof/nemesis
+	TIDEMARK_NEMESIS='$(NEMESIS)' TIDEMARK_NEMESIS_CLIENTS='$(CLIENTS)' TIDEMARK_NEMESIS_SVG='$(CURDIR)/bin/nemesis.svg' go test -count=1 -timeout 6h -run 'TestNemesis$$' -v ./proof/nemesis
 
 KILL_LEADERS ?= 2m
-kill-leaders: ## kill -9 the leader of most partitions every 15 s for KILL_LEADERS (2m) under load, and check what clients saw
+kill-leaders: ## kill -9 the leader of most partitions every 15 s for KILL_LEADERS (2m) under load, and check what CLIENTS (own, kafka, kafka-848) saw
 	@tools/install minio >/dev/null
-	TIDEMARK_KILL_LEADERS='$(KILL_LEADERS)' TIDEMARK_NEMESIS_SVG='$(CURDIR)/bin/kill-leaders.svg' go test -count=1 -timeout 6h -run 'TestKillLeaders$$' -v ./proof/nemesis
+	TIDEMARK_KILL_LEADERS='$(KILL_LEADERS)' TIDEMARK_NEMESIS_CLIENTS='$(CLIENTS)' TIDEMARK_NEMESIS_SVG='$(CURDIR)/bin/kill-leaders.svg' go test -count=1 -timeout 6h -run 'TestKillLeaders$$' -v ./proof/nemesis
 
 DRAIN_LOAD ?= 1m
-drain-load: ## drain one node after the other for DRAIN_LOAD (1m) under load, and check what clients saw
+drain-load: ## drain one node after the other for DRAIN_LOAD (1m) under load, and check what CLIENTS (own, kafka, kafka-848) saw
 	@tools/install minio >/dev/null
-	TIDEMARK_DRAIN_LOAD='$(DRAIN_LOAD)' TIDEMARK_NEMESIS_SVG='$(CURDIR)/bin/drain-load.svg' go test -count=1 -timeout 6h -run 'TestDrainUnderLoad$$' -v ./proof/nemesis
+	TIDEMARK_DRAIN_LOAD='$(DRAIN_LOAD)' TIDEMARK_NEMESIS_CLIENTS='$(CLIENTS)' TIDEMARK_NEMESIS_SVG='$(CURDIR)/bin/drain-load.svg' go test -count=1 -timeout 6h -run 'TestDrainUnderLoad$$' -v ./proof/nemesis
 
 QUERIES ?= 5000
 twin: ## ask QUERIES (5000) random statements under load and kills, and compare each answer with plain DuckDB's
 	TIDEMARK_TWIN_QUERIES='$(QUERIES)' CGO_ENABLED=1 go test -count=1 -timeout 60m -v ./cmd/tidemark/twintest
+
+conformance: build ## put the Kafka clients that are Go modules through every story, and compare with the table in docs/kafka.md
+	cd ingest/kafka/conformance && TIDEMARK_BIN='$(CURDIR)/bin/tidemark' CGO_ENABLED=1 go test -count=1 -timeout 10m $(CONFORMANCE) .
+
+compat: build ## the same with Java, KafkaJS, kcat and Kafka's own commands, for which a JVM, Maven, Node, npm and kcat are needed
+	cd ingest/kafka/conformance && TIDEMARK_BIN='$(CURDIR)/bin/tidemark' CGO_ENABLED=1 go test -count=1 -timeout 20m -compat $(CONFORMANCE) .
 
 lint: ## run every static check
 	@tools/lint
@@ -80,6 +88,9 @@ fuzz: ## run each fuzz target for FUZZTIME (30s)
 
 BENCH ?= .
 COUNT ?= 1
+bench-kafka: ## measure the Kafka listener beside Apache Kafka (java and mvn): some fifteen minutes, nothing else should run
+	TIDEMARK_BENCH_KAFKA=1 go test -count=1 -timeout 2h -run TestSideBySide -v ./ingest/kafka/kafkabench
+
 bench: ## run the benchmarks that match BENCH (all), COUNT times (1)
 	go test ./... -run '^$$' -bench '$(BENCH)' -benchmem -count '$(COUNT)'
 
