@@ -40,6 +40,8 @@ type Options struct {
 	// Binaries are built when they are missing. A test that starts several clusters builds them once.
 	Binaries *Binaries
 	Race     bool // build tidemark with the race detector
+	// Kafka has the nodes serve Kafka's clients, who come by links of their own.
+	Kafka bool
 	// NodeArgs are further flags of `tidemark serve`.
 	NodeArgs []string
 	// SmallDisk is the size in bytes of a file system of its own for the first node's data, so that it can be filled; 0 is none.
@@ -76,6 +78,7 @@ type Cluster struct {
 	processes []*process
 	opened    []*Link
 	deaths    []string
+	said      []string // names of the files in which Kafka's clients tell what they do
 }
 
 // StartCluster starts everything and waits until each node is ready. When the test ends, in whatever way, so does the cluster.
@@ -359,14 +362,17 @@ func (c *Cluster) KeepLogs(dir string) error {
 		return fmt.Errorf("keep the logs: %w", err)
 	}
 	c.mu.Lock()
-	processes := c.processes
+	names := slices.Clone(c.said)
+	for _, p := range c.processes {
+		names = append(names, p.logName)
+	}
 	c.mu.Unlock()
-	for _, p := range processes {
-		text, err := os.ReadFile(p.logName)
+	for _, name := range names {
+		text, err := os.ReadFile(name)
 		if err != nil {
 			continue // it never started
 		}
-		if err := os.WriteFile(filepath.Join(dir, p.name+".log"), text, 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, filepath.Base(name)), text, 0o600); err != nil {
 			return fmt.Errorf("keep the logs: %w", err)
 		}
 	}

@@ -6,6 +6,7 @@
 //	clients ──► client→n1 ──► tidemark serve n1 ──► n1→etcd1, n1→etcd2, n1→etcd3 ──► etcd1, etcd2, etcd3
 //	            client→n2     tidemark serve n2     n1→store ──► gate ──► MinIO       │
 //	            client→n3     tidemark serve n3     nodes→n2, nodes→n3                 └─ etcd1→etcd2, … (six of them)
+//	            kafka→n1, kafka→n2, kafka→n3, with Kafka's clients
 //
 // Every arrow with a name is a Link: a TCP proxy in this process that can be cut in both directions or in one, slowed down, or
 // made to reset its connections. The Gate is an HTTP proxy in front of the object store that refuses, hangs, cuts answers short,
@@ -18,7 +19,7 @@
 // reserved for documentation (192.0.2.0/24), since no HTTP_PROXY applies to loopback addresses; nothing ever dials them.
 //
 // A node advertises the link nodes→nX: to other nodes, and to clients that go straight to leaders (NewClusterClient). Clients that
-// have everything forwarded go over client→nX (NewClient).
+// have everything forwarded go over client→nX (NewClient). To Kafka's clients it advertises the link kafka→nX, which has the faults of client→nX.
 //
 // # How a run goes
 //
@@ -32,6 +33,10 @@
 // Beside the clients, a journal follows everything that nodes write to etcd, past every link. It knows who appended which offsets at
 // which epoch, so that the history is checked for two leaders too, and that each batch of the log at the end has the epoch at which
 // it was committed; and it knows how long each step of a change of leaders took (handover).
+//
+// Who produces, and who is in the group, are clients of ours or Kafka's (Options.Kafka, WorkloadConfig.Kafka, KafkaGrouped): franz-go as its users have it,
+// with an idempotent producer and a cooperative group, or one of KIP-848, whose promises and callbacks are told to the same history. What it retries is one send
+// or one commit of the history; what it cannot say the outcome of is unknown. Queries, final reads and everything about topics are ours in either case.
 //
 // Two proofs break one thing only, and measure what it costs: TestKillLeaders kills the node that leads most partitions again and again,
 // TestDrainUnderLoad has the command drain one node after the other.

@@ -13,11 +13,11 @@ import (
 const drainTarget = time.Second
 
 // TestDrainUnderLoad has the command drain one node after the other under load, and cancel it again, for TIDEMARK_DRAIN_LOAD (one drain).
-// Everything that TestKillLeaders asks for holds here too; and no record fails. TIDEMARK_NEMESIS_RATE, _BIN, _RACE and _SVG are as for TestNemesis.
+// Everything that TestKillLeaders asks for holds here too; and no record fails. TIDEMARK_NEMESIS_RATE, _CLIENTS, _BIN, _RACE and _SVG are as for TestNemesis.
 func TestDrainUnderLoad(t *testing.T) {
 	run := lasting(t, "TIDEMARK_DRAIN_LOAD", 0)
 	programs := binaries(t)
-	c := StartCluster(t, Options{Binaries: &programs})
+	c := StartCluster(t, Options{Binaries: &programs, Kafka: clients(t) != ownClients})
 	w := groupWork(t, c)
 	// A cluster that has just started still spreads its partitions.
 	if !wait(t.Context(), 4*time.Second) {

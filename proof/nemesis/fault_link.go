@@ -90,7 +90,7 @@ func nodeStore(c *Cluster, random Random) []*Link { return []*Link{drawNode(c, r
 
 func nodeNode(c *Cluster, random Random) []*Link { return []*Link{drawNode(c, random).peers} }
 
-func clientNode(c *Cluster, random Random) []*Link { return []*Link{drawNode(c, random).clients} }
+func clientNode(c *Cluster, random Random) []*Link { return drawNode(c, random).clientLinks() }
 
 func linkKinds() []Kind {
 	var out []Kind

@@ -44,7 +44,8 @@ func groupWork(t *testing.T, c *Cluster) *Workload {
 	w, err := NewWorkload(t.Context(), c, WorkloadConfig{
 		Topics: []TopicSpec{{Name: "events", Partitions: 12, Durability: "object"}},
 		Rate:   int(setting(t, "TIDEMARK_NEMESIS_RATE", 20_000)),
-		Reader: func(k int) Reader { return &Grouped{Number: k, Group: "readers"} },
+		Reader: func(k int) Reader { return groupReader(clients(t), k, 0) },
+		Kafka:  c.options.Kafka,
 		Direct: true, // a client of one node that is killed waits for it, which says nothing about leaders
 	}, t.Logf)
 	if err != nil {
@@ -59,11 +60,11 @@ func groupWork(t *testing.T, c *Cluster) *Workload {
 
 // TestKillLeaders kills the node that leads most partitions again and again, under load, for TIDEMARK_KILL_LEADERS (20s: once). Nothing
 // that was acknowledged may be lost, nothing be there twice, and order is kept, for producers, for the group, and for SQL. TIDEMARK_NEMESIS_RATE,
-// _BIN, _RACE and _SVG are as for TestNemesis.
+// _CLIENTS, _BIN, _RACE and _SVG are as for TestNemesis.
 func TestKillLeaders(t *testing.T) {
 	run := lasting(t, "TIDEMARK_KILL_LEADERS", 20*time.Second)
 	programs := binaries(t)
-	c := StartCluster(t, Options{Binaries: &programs})
+	c := StartCluster(t, Options{Binaries: &programs, Kafka: clients(t) != ownClients})
 	w := groupWork(t, c)
 	var steps []Step
 	var before *killLeader

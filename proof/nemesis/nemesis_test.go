@@ -39,6 +39,7 @@ func setting(t *testing.T, name string, otherwise uint64) uint64 {
 //	TIDEMARK_NEMESIS_RATE   records a second
 //	TIDEMARK_NEMESIS_FAULTS only kinds of faults whose name has one of these words, separated by commas; "none" for no faults
 //	TIDEMARK_NEMESIS_GROUP  0: consumers are told their partitions; else they are a group
+//	TIDEMARK_NEMESIS_CLIENTS kafka: who produces, and is in the group, are Kafka's clients (franz-go); kafka-848: and the group is of KIP-848
 //	TIDEMARK_NEMESIS_RACE   1: tidemark has the race detector
 //	TIDEMARK_NEMESIS_BIN    a directory with tidemark, etcd and makebucket, instead of building them
 //	TIDEMARK_NEMESIS_SVG    where the plot goes; the result as JSON goes beside it, and the logs when something is wrong
@@ -53,20 +54,20 @@ func TestNemesis(t *testing.T) {
 	}
 	seed := setting(t, "TIDEMARK_SEED", uint64(clock.System().Now().UnixNano()))
 	programs := binaries(t)
-	o := Options{Nodes: int(setting(t, "TIDEMARK_NEMESIS_NODES", DefaultNodes)), Binaries: &programs, SmallDisk: 1 << 30}
+	o := Options{Nodes: int(setting(t, "TIDEMARK_NEMESIS_NODES", DefaultNodes)), Binaries: &programs, SmallDisk: 1 << 30, Kafka: clients(t) != ownClients}
 	c := StartCluster(t, o)
 	kinds, skipped := Fitting(c, wanted(Kinds()))
 	steps := Plan(c, kinds, run, PaceFor(run), rand.New(rand.NewPCG(seed, 1)))
 	t.Logf("TIDEMARK_SEED=%d draws this schedule:\n%s", seed, Describe(steps))
 
-	work := WorkloadConfig{Rate: int(setting(t, "TIDEMARK_NEMESIS_RATE", 20_000))}
+	work := WorkloadConfig{Rate: int(setting(t, "TIDEMARK_NEMESIS_RATE", 20_000)), Kafka: o.Kafka}
 	grouped := setting(t, "TIDEMARK_NEMESIS_GROUP", 1) == 1
 	if grouped {
 		if err := GroupsServed(t.Context(), c); err != nil {
 			t.Fatal(err)
 		}
 		work.Reader = func(k int) Reader {
-			return &Grouped{Number: k, Group: "readers", Stays: time.Duration(20+7*k) * time.Second}
+			return groupReader(clients(t), k, time.Duration(20+7*k)*time.Second)
 		}
 	}
 	w, err := NewWorkload(t.Context(), c, work, t.Logf)

@@ -22,6 +22,7 @@ type Node struct {
 	toStore *Link
 	peers   *Link // other nodes come this way: it advertises it
 	clients *Link
+	kafka   *Link // Kafka's clients come this way: it advertises it; nil when there are none
 }
 
 // ID is its --node-id: n1, n2, and so on.
@@ -103,6 +104,14 @@ func (n *Node) PeerLink() *Link { return n.peers }
 // ClientLink is how clients reach the node.
 func (n *Node) ClientLink() *Link { return n.clients }
 
+// clientLinks are how clients of all kinds reach the node.
+func (n *Node) clientLinks() []*Link {
+	if n.kafka == nil {
+		return []*Link{n.clients}
+	}
+	return []*Link{n.clients, n.kafka}
+}
+
 // Drain asks another node to move everything off this one, and waits until nothing is left to move.
 func (n *Node) Drain(ctx context.Context) error {
 	return n.cluster.until(ctx, n.id+" is drained", func(ctx context.Context) error {
@@ -165,6 +174,11 @@ func (c *Cluster) startNode(ctx context.Context, i int) error {
 		"--etcd", strings.Join(etcd, ","), "--store", "s3://" + bucket + "/data", "--s3-endpoint", n.toStore.URL(),
 		"--http", n.http, "--advertise", n.AdvertisedURL(),
 	}
+	kafka, err := n.openKafka(ctx)
+	if err != nil {
+		return err
+	}
+	args = append(args, kafka...)
 	n.process = c.newProcess(n.id, c.options.Binaries.Tidemark, credentials(), append(args, c.options.NodeArgs...)...)
 	c.nodes = append(c.nodes, n)
 	return n.process.start()

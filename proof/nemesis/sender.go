@@ -18,12 +18,20 @@ import (
 type sender struct {
 	work     *Workload
 	process  int32
-	producer *client.Producer
+	producer producer
 	close    func()
 	targets  []target
 
 	mu   sync.Mutex       // callbacks run one at a time, but beside what was not taken
 	last map[string]int64 // offset of the last acknowledgement, by partition
+}
+
+// producer is what a sender needs of ours, and of Kafka's behind kafkaProducer.
+type producer interface {
+	// ProduceTo copies the record and calls answered once, unless it returns an error: then the record never left.
+	ProduceTo(ctx context.Context, topic string, partition int32, r record.Record, answered client.Callback) error
+	// Close returns when every record is answered.
+	Close(ctx context.Context) error
 }
 
 type target struct {
@@ -40,22 +48,34 @@ const tick = 20 * time.Millisecond
 const bursts = 4
 
 func (w *Workload) newSender(i int) (*sender, error) {
-	c, err := w.client(i)
-	if err != nil {
+	s := &sender{work: w, process: firstProducer + int32(i), last: make(map[string]int64)}
+	var err error
+	if s.producer, s.close, err = w.newProducer(i); err != nil {
 		return nil, err
 	}
-	p, err := c.NewProducer(client.ProducerConfig{DeliveryTimeout: w.config.Delivery})
-	if err != nil {
-		c.Close()
-		return nil, err
-	}
-	s := &sender{work: w, process: firstProducer + int32(i), producer: p, close: c.Close, last: make(map[string]int64)}
 	for _, topic := range w.config.Topics {
 		for partition := range topic.Partitions {
 			s.targets = append(s.targets, target{topic.Name, partition, w.names[topic.Name][partition], w.Partition(topic.Name, partition)})
 		}
 	}
 	return s, nil
+}
+
+// newProducer makes the producer of sender number i, and what ends its client after it.
+func (w *Workload) newProducer(i int) (p producer, closed func(), err error) {
+	if w.config.Kafka {
+		p, err = newKafkaProducer(w, i)
+		return p, func() {}, err
+	}
+	c, err := w.client(i)
+	if err != nil {
+		return nil, nil, err
+	}
+	if p, err = c.NewProducer(client.ProducerConfig{DeliveryTimeout: w.config.Delivery}); err != nil {
+		c.Close()
+		return nil, nil, err
+	}
+	return p, c.Close, nil
 }
 
 func (s *sender) run(ctx context.Context) {

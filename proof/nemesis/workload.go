@@ -36,6 +36,8 @@ type WorkloadConfig struct {
 	QueryEvery time.Duration
 	// Direct has all clients know all nodes and go straight to leaders.
 	Direct bool
+	// Kafka has the records produced by Kafka's clients (franz-go), over the nodes' Kafka listeners. KafkaGrouped are readers of that kind.
+	Kafka bool
 	// Delivery is how long a record may take before its producer gives it up.
 	Delivery time.Duration
 }
