@@ -58,13 +58,7 @@ func skimJoinGroup(body []byte, version int16) error {
 		s.text(true) // instance
 	}
 	s.text(false) // protocol type
-	protocols := listed{what: "protocols", most: maxNamedProtocols}
-	for range protocols.add(s.count()) {
-		s.text(false)
-		s.blob()
-		s.tags()
-	}
-	return s.outcome(protocols)
+	return s.named(listed{what: "protocols", most: maxNamedProtocols})
 }
 
 func skimSyncGroup(body []byte, version int16) error {
@@ -79,13 +73,7 @@ func skimSyncGroup(body []byte, version int16) error {
 		s.text(true) // protocol type
 		s.text(true) // protocol
 	}
-	members := listed{what: "members", most: maxNamedMembers}
-	for range members.add(s.count()) {
-		s.text(false)
-		s.blob()
-		s.tags()
-	}
-	return s.outcome(members)
+	return s.named(listed{what: "members", most: maxNamedMembers})
 }
 
 func skimOffsetCommit(body []byte, version int16) error {
@@ -168,6 +156,16 @@ func skimConsumerGroupHeartbeat(body []byte, version int16) error {
 		s.tags()
 	}
 	return s.outcome(names, topics, partitions)
+}
+
+// named walks through a list of names with bytes of each, the last thing that is looked at in a body, and says what is wrong with the body.
+func (s *skimmer) named(l listed) error {
+	for range l.add(s.count()) {
+		s.text(false)
+		s.blob()
+		s.tags()
+	}
+	return s.outcome(l)
 }
 
 // topic skips what names a topic.
