@@ -22,8 +22,8 @@ run: build ## run Tidemark with demo data in DATA (./tidemark-data), on http://1
 run-minio: build ## run it on a real MinIO and a real separate etcd, with data in DATA/minio-demo
 	exec deploy/run-minio.sh '$(DATA)/minio-demo'
 
-run-cluster: build ## run three nodes on one etcd and a real MinIO, with data in DATA/cluster
-	exec deploy/run-cluster.sh '$(DATA)/cluster'
+run-cluster: build ## run three nodes on one etcd and a real MinIO, with data in DATA-cluster
+	exec deploy/run-cluster.sh '$(DATA)-cluster'
 
 test: ## run every test, also those that need a real S3 server
 	@tools/install minio >/dev/null
