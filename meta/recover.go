@@ -56,12 +56,16 @@ func (c *Client) Recover(ctx context.Context, load LoadIndex, exists func(ctx co
 	if err == nil {
 		err = c.nobodyAlive(ctx)
 	}
-	if errors.Is(err, ErrNodeAlive) && marked {
+	if errors.Is(err, ErrNodeAlive) {
 		// It has joined in between. Whoever marked the cluster before is another matter: that recovery may have moved something.
-		before := v
-		before.Recovering = false
-		if undone := c.recoverStep(ctx, Txn{If: []Compare{guard}, Then: []Op{PutOp(c.keys.Cluster(), encodeJSON(before))}}); undone != nil {
-			err = errors.Join(err, fmt.Errorf("take the mark back: %w", undone))
+		undone := errors.New("another recovery, or an attempt of this one whose answer was lost, has marked the cluster")
+		if marked {
+			before := v
+			before.Recovering = false
+			undone = c.recoverStep(ctx, Txn{If: []Compare{guard}, Then: []Op{PutOp(c.keys.Cluster(), encodeJSON(before))}})
+		}
+		if undone != nil {
+			err = fmt.Errorf("%w; no node joins until a recovery has ended: %w", err, undone)
 		}
 	}
 	if err != nil {
@@ -126,6 +130,7 @@ func (c *Client) markRecovering(ctx context.Context) (v clusterValue, guard Comp
 		case kv == nil:
 			return true, fmt.Errorf("%w: etcd holds no cluster %s", ErrUnknownCluster, c.name)
 		}
+		v = clusterValue{} // of an attempt before it says Recovering
 		if err := decodeJSON(kv.Key, kv.Value, &v); err != nil {
 			return true, err
 		}

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/tidemark-io/tidemark/meta"
+	"github.com/tidemark-io/tidemark/meta/metafake"
 )
 
 // TestRecover: after a recovery no offset, epoch or producer id is given out again, and what the store has lost is named.
@@ -99,5 +100,35 @@ func TestRefusedRecovery(t *testing.T) {
 	store.Expire(w.reg.Lease)
 	if _, err := c.Register(t.Context(), nodeInfo(2), leaseTime); err != nil {
 		t.Errorf("a node of a cluster that was not recovered cannot begin anew: %v", err)
+	}
+}
+
+// TestRecoveryWhoseMarkWasDropped: the first attempt to mark the cluster never reaches etcd. Nobody may join while the recovery runs.
+func TestRecoveryWhoseMarkWasDropped(t *testing.T) {
+	store := newStore()
+	c := newClient(t, store)
+	if _, err := c.EnsureCluster(t.Context(), ""); err != nil {
+		t.Fatal(err)
+	}
+	topic := makeTopic(t, c, "t", 3)
+	w := startWriter(t, c, 1)
+	w.commit(record("kept", span{topic: topic.ID, count: 3}))
+	store.Expire(w.reg.Lease)
+	asked := false
+	exists := func(context.Context, string) (bool, error) {
+		if !asked {
+			asked = true
+			if _, err := c.Register(t.Context(), nodeInfo(7), leaseTime); !errors.Is(err, meta.ErrRecovering) {
+				t.Errorf("a node joins a cluster that is being recovered: %v", err)
+			}
+		}
+		return true, nil
+	}
+	store.FailTxns(metafake.Drop)
+	if _, err := c.Recover(t.Context(), nil, exists); err != nil {
+		t.Error(err)
+	}
+	if !asked {
+		t.Fatal("nothing was asked")
 	}
 }

@@ -103,7 +103,7 @@ func (a *app) recoverCluster(ctx context.Context, f recoverFlags) error {
 	}
 	err = errors.Join(err, dialled.Close())
 	if errors.Is(err, meta.ErrNodeAlive) {
-		return fail(exitFailed, "nothing was changed; a lease of the backup ends by itself within its time, and a node that answers is not to be recovered", "%w", err)
+		return fail(exitFailed, "no offset was moved; a lease of the backup ends by itself within its time, and a node that answers is not to be recovered", "%w", err)
 	}
 	if err != nil {
 		return fail(exitFailed, "mend that and run it again: no node joins until it has ended", "%w", err)
