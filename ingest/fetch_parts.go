@@ -160,7 +160,7 @@ func (f *partsFetch) round(ctx context.Context, last bool) (again bool, err erro
 			for _, b := range got.Batches {
 				f.left -= len(b)
 			}
-		case last:
+		case last || plan.partitions[n].err != nil:
 			got.Err = readError(i.topicName(got.Topic), got.Err)
 		default:
 			trimmed = trimmed || errors.Is(got.Err, wal.ErrTrimmed)
@@ -200,7 +200,9 @@ func (f *partsFetch) confirm(ctx context.Context, i *incarnation, doubted []int)
 		if err == nil {
 			refused = states[n].Err
 		}
-		f.out[k].Err = refused
+		if f.out[k].Err = refused; refused != nil {
+			f.deadline = time.Time{} // it is told at once
+		}
 	}
 	f.todo = slices.DeleteFunc(f.todo, func(k int) bool { return f.out[k].Err != nil })
 }

@@ -271,6 +271,9 @@ func (p *partition) advance(out *partitionEffects) {
 	}
 	p.hwm = mark
 	out.advanced = true
+	if p.forgetAt = producersKept + producersSlack; len(p.producers) > p.forgetAt {
+		p.forgetProducers()
+	}
 	n := 0
 	for n < len(p.allWaiters) && p.allWaiters[n].next <= p.hwm {
 		out.answers = append(out.answers, p.answer(p.allWaiters[n]))

@@ -16,7 +16,8 @@ const rangesKept = 5
 
 // A partition remembers the producersKept producers that were the last to append, and up to producersSlack more, so that the look for those to forget is
 // not taken for each new one. Which they are is seen from the log, and a new leader knows as many. One that is forgotten is like one that never was: it
-// is told UNKNOWN_PRODUCER unless it begins at sequence 0. Whoever waits for the answer to its last batch is not forgotten.
+// is told UNKNOWN_PRODUCER unless it begins at sequence 0. Whoever waits for the answer to its last batch is not
+// forgotten by this leader; the next one knows what is committed alone.
 const (
 	producersKept  = meta.ProducersKept
 	producersSlack = producersKept / 8
@@ -110,7 +111,7 @@ func (p *producer) last() sequenceRange { return p.ranges[p.count-1] }
 
 // remember notes a batch that was given offsets.
 func (p *producer) remember(epoch int16, r sequenceRange) {
-	if epoch != p.epoch {
+	if epoch != p.epoch || p.count > 0 && r.first != nextSequence(p.last().last) { // a new epoch, or it was forgotten and began anew
 		*p = producer{epoch: epoch}
 	}
 	if p.count == rangesKept {

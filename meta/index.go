@@ -298,6 +298,13 @@ func (v *Index) index(gone map[*L0Record]bool, added []*L0Record) {
 			}
 		}
 	}
+	for _, r := range added {
+		for n := range r.Index.Entries {
+			if l := v.logs[r.Index.Entries[n].Where()]; l != nil && len(l.producers) > ProducersKept+ProducersKept/8 {
+				l.forgetProducers()
+			}
+		}
+	}
 	for p, x := range edits {
 		v.logs[p].splice(p, x, gone)
 	}
@@ -409,9 +416,6 @@ func (l *partitionLog) remember(q L0Producer) {
 			list = append(make([]L0Producer, 0, min(2*len(list)+1, ProducerRanges)), list...) // 1, 3, 5: most producers stay, and there are many
 		}
 		l.producers[q.ProducerID] = slices.Insert(list, i, q)
-		if len(l.producers) > ProducersKept+ProducersKept/8 {
-			l.forgetProducers()
-		}
 	case i > 0: // the oldest goes
 		copy(list, list[1:i])
 		list[i-1] = q

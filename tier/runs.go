@@ -47,16 +47,18 @@ func PlanRuns(blocks []BlockRead) []Run {
 		return cmp.Or(cmp.Compare(a.Object, b.Object), cmp.Compare(a.Entry.Position, b.Entry.Position))
 	})
 	var runs []Run
+	spare := int64(runBytes)
 	for len(order) > 0 {
 		first, n := order[0], 1
 		end := first.Entry.Position + int64(first.Entry.Length)
 		for ; n < len(order); n++ {
 			next := order[n]
 			gap := next.Entry.Position - end
-			if next.Object != first.Object || gap < 0 || gap > runGap ||
+			if next.Object != first.Object || gap < 0 || gap > min(runGap, spare) ||
 				next.Entry.Position+int64(next.Entry.Length)-first.Entry.Position > runBytes {
 				break
 			}
+			spare -= gap
 			end = next.Entry.Position + int64(next.Entry.Length)
 		}
 		runs = append(runs, Run{Size: end - first.Entry.Position, blocks: order[:n:n]})
