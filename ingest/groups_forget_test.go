@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"errors"
 	"testing"
 	"testing/synctest"
 
@@ -76,4 +77,56 @@ func asErr(e *Error) error {
 		return nil
 	}
 	return e
+}
+
+// TestForgetWhileMembersComeBack: the coordinator changes, and of two members one is back. What the other is subscribed to is not known yet, and stays.
+func TestForgetWhileMembersComeBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newGroupWorld(t, "a")
+		w.topic("orders", 2)
+		w.topic("old", 1)
+		n := w.nodes["a"]
+		first := w.join(n, "g", subscriber("one", nil, "orders"))
+		second := make(chan GroupJoined, 1)
+		go func() {
+			m, err := n.groups.Join(t.Context(), "g", subscriber("two", nil, "old"))
+			if err != nil {
+				t.Error(err)
+			}
+			second <- m
+		}()
+		synctest.Wait()
+		again := subscriber("one", first.Assigned, "orders")
+		again.MemberID = first.MemberID
+		first = w.join(n, "g", again)
+		two := <-second
+		if err := w.commit(n, "g", two, "old", 0, 500); err != nil {
+			t.Fatal(err)
+		}
+		n.stop(errors.New("the lease is lost"))
+		n.groups.Close()
+		n = w.start("a", 9)
+
+		back := make(chan error, 1)
+		go func() {
+			join := subscriber("one", first.Assigned, "orders")
+			join.MemberID = first.MemberID
+			_, err := n.groups.Join(t.Context(), "g", join)
+			back <- err
+		}()
+		synctest.Wait()
+		errs, err := n.groups.Forget(t.Context(), "g", []group.TopicPartition{{Topic: "old"}})
+		if err != nil || ReasonOf(asErr(errs[0])) != ReasonGroupNotEmpty {
+			t.Errorf("forget: %v, %v", errs, err)
+		}
+		join := subscriber("two", two.Assigned, "old")
+		join.MemberID = two.MemberID
+		m := w.join(n, "g", join)
+		if err := <-back; err != nil {
+			t.Error(err)
+		}
+		if len(m.Begin) != 1 || m.Begin[0].Committed != 500 {
+			t.Errorf("member two, which is subscribed to old and never left, begins at %+v", m.Begin)
+		}
+	})
 }

@@ -31,7 +31,8 @@ type groupList struct {
 // groupListPatience bounds one read of all groups.
 const groupListPatience = 15 * time.Second
 
-// ListHere lists the groups that fall to this node, by name: those in use as they are, and those that only etcd has as empty. It costs one read of
+// ListHere lists the groups that fall to this node, by name: those in use as they are, those that are being claimed without a state (Known is false), and
+// those that only etcd has as empty. It costs one read of
 // all groups in etcd, which calls at the same time share, as they do the answer: it must not be changed.
 func (g *Groups) ListHere(ctx context.Context) ([]GroupListing, error) {
 	l := &g.lists
@@ -87,9 +88,7 @@ func (g *Groups) listHere(ctx context.Context) ([]GroupListing, error) {
 	}
 	inUse := make(map[string]GroupListing)
 	for _, l := range g.Listings() {
-		if l.Known {
-			inUse[l.Name] = l
-		}
+		inUse[l.Name] = l
 	}
 	out := make([]GroupListing, 0, len(inUse))
 	for _, s := range stored {

@@ -181,6 +181,17 @@ func (a *groupActor) planGone(p *groupPlan) {
 	}
 }
 
+// topicsWith is in how many topics the group has offsets once a plan is written.
+func (a *groupActor) topicsWith(p *groupPlan) int {
+	count := len(a.offsets)
+	for id := range p.topics {
+		if _, known := a.offsets[id]; !known {
+			count++
+		}
+	}
+	return count
+}
+
 // planCommit puts as much of a commit into the plan as has room. True: all of it.
 func (a *groupActor) planCommit(p *groupPlan, c *groupCommit, bytes *int) bool {
 	for ; c.next < len(c.offsets); c.next++ {
@@ -192,7 +203,7 @@ func (a *groupActor) planCommit(p *groupPlan, c *groupCommit, bytes *int) bool {
 		t, planned := p.topics[o.topic]
 		if !planned {
 			var known bool
-			if t, known = a.offsets[o.topic]; !known && len(a.offsets)+len(p.topics) >= maxGroupTopics {
+			if t, known = a.offsets[o.topic]; !known && !o.forget && a.topicsWith(p) >= maxGroupTopics {
 				c.errors[o.at] = Errorf(ReasonTooLarge, "group %q has committed in %d topics, which is the most that a group can", a.name, maxGroupTopics)
 				continue
 			}

@@ -56,8 +56,8 @@ func answerOf(ctx context.Context) *callAnswer {
 	return a
 }
 
-// boundAnswers has the answer of each unary call written with deadlines, and takes room for a large one. When there is none the call is refused: to
-// wait it would have to hold what it waits for.
+// boundAnswers has the answer of each unary call written with deadlines, and takes room for a large one. When there is none a call without side
+// effects is refused: to wait it would have to hold what it waits for. The answer of one that has changed something goes out without room.
 func boundAnswers() connect.UnaryInterceptorFunc {
 	return func(next connect.UnaryFunc) connect.UnaryFunc {
 		return func(ctx context.Context, request connect.AnyRequest) (connect.AnyResponse, error) {
@@ -79,6 +79,9 @@ func boundAnswers() connect.UnaryInterceptorFunc {
 				return response, nil
 			}
 			share := room.try(size, a.end)
+			if share == nil && request.Spec().IdempotencyLevel != connect.IdempotencyNoSideEffects {
+				return response, nil // it is done, and whoever is told that it was not would do it again: a member that nobody knows, for one
+			}
 			if share == nil {
 				room.evictStalled()
 				return nil, ConnectError(Errorf(ReasonBackPressure,

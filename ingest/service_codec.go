@@ -1,7 +1,6 @@
 package ingest
 
 import (
-	"bytes"
 	"fmt"
 
 	"connectrpc.com/connect"
@@ -138,11 +137,27 @@ func (c jsonCodec) Unmarshal(data []byte, message any) error {
 	if len(data) == 0 {
 		return Errorf(ReasonInvalidRequest, "an empty message is no JSON")
 	}
-	if bytes.Count(data, []byte{','}) > jsonCommas*c.most {
+	if jsonSeparators(data, jsonCommas*c.most) > jsonCommas*c.most {
 		return tooManyElements(c.most)
 	}
 	if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(data, protoMessage(message)); err != nil {
 		return fmt.Errorf("decode %T: %w", message, err)
 	}
 	return nil
+}
+
+// jsonSeparators counts the commas outside of texts, and stops above most.
+func jsonSeparators(data []byte, most int) int {
+	count, text := 0, false
+	for i := 0; i < len(data) && count <= most; i++ {
+		switch {
+		case data[i] == '"':
+			text = !text
+		case text && data[i] == '\\':
+			i++
+		case !text && data[i] == ',':
+			count++
+		}
+	}
+	return count
 }

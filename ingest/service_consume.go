@@ -211,14 +211,18 @@ func (s *consumeService) consume(ctx context.Context, r *tidemarkv1.ConsumeReque
 
 // fetchInto is fetch for a stream, which has room then for what has come.
 func (s *consumeService) fetchInto(ctx context.Context, request FetchRequest) ([]PartitionBatches, *sendShare, error) {
-	room := sendRoomOf(ctx)
-	return room.fetchInto(ctx, room.reader(evictor(ctx)), request, func(ctx context.Context, r FetchRequest) ([]PartitionBatches, error) {
+	room, reader := sendRoomOf(ctx), &sendReader{evict: evictor(ctx)}
+	pieces, share, err := room.fetchInto(ctx, reader, request, func(ctx context.Context, r FetchRequest) ([]PartitionBatches, error) {
 		pieces, err := s.fetch(ctx, r)
 		if r.MaxWait == 0 && ReasonOf(err) == ReasonNotLeader {
 			return nil, nil // the next fetch waits for the leader
 		}
 		return pieces, err
 	})
+	if err == nil {
+		reader.begin(s.clock.Now())
+	}
+	return pieces, share, err
 }
 
 // sendPieces sends what is new of pieces, moves the partitions on, and gives the share back.

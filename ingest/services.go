@@ -19,6 +19,8 @@ import (
 const (
 	maxProduceMessage = 32 << 20
 	maxSmallMessage   = 1 << 20
+	// maxProduceElements is how many records and headers a produce may have: a record of two bytes takes more than a hundred when it is decoded.
+	maxProduceElements = 1 << 19
 )
 
 // ServiceNode is what the services need of a node. *Router is one.
@@ -88,7 +90,7 @@ func NewServices(cfg ServicesConfig) (*Services, error) {
 		}},
 		{tidemarkv1connect.ProduceServiceName, maxProduceMessage, func(closing <-chan struct{}, o ...connect.HandlerOption) (string, http.Handler) {
 			produce := &produceService{node: cfg.Node, patience: patience, clock: cfg.Clock, telemetry: cfg.Telemetry, closing: closing}
-			return tidemarkv1connect.NewProduceServiceHandler(produce, o...)
+			return tidemarkv1connect.NewProduceServiceHandler(produce, append(o, countedCodecs(maxProduceElements))...)
 		}},
 		{tidemarkv1connect.ConsumeServiceName, maxSmallMessage, func(closing <-chan struct{}, o ...connect.HandlerOption) (string, http.Handler) {
 			consume := &consumeService{node: cfg.Node, clock: cfg.Clock, telemetry: cfg.Telemetry, closing: closing}

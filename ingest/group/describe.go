@@ -54,6 +54,9 @@ func (g *Group) Describe() Description {
 // Subscribed are the topics, sorted, to which members are subscribed: by name, or by the metadata that consumers have for the protocol of the
 // group. False: what the members read cannot be told from here.
 func (g *Group) Subscribed() (topics []string, known bool) {
+	if g.takenOver() { // members of the coordinator before may be on their way
+		return nil, false
+	}
 	if g.kind != protocolKind {
 		return g.Topics(), true
 	}
