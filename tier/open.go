@@ -50,17 +50,25 @@ func Open(ctx context.Context, storeURL string, opts Options) (Store, error) {
 		if opts.FS == nil {
 			return nil, fmt.Errorf("open store %q: no file system given", storeURL)
 		}
-		return OpenLocal(opts.FS, filepath.Clean(dir))
+		local, err := OpenLocal(opts.FS, filepath.Clean(dir))
+		if err != nil {
+			return nil, err // not local: a Store that holds a nil pointer is none that is nil
+		}
+		return local, nil
 	case "s3":
 		bucket, prefix, _ := strings.Cut(rest, "/")
 		if strings.ContainsAny(rest, "?#@") {
 			return nil, fmt.Errorf("open store %q: want s3://bucket/prefix; the endpoint goes into --s3-endpoint and the keys into AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY", storeURL)
 		}
-		return OpenS3(ctx, S3Config{
+		s3, err := OpenS3(ctx, S3Config{
 			Bucket: bucket, Prefix: strings.Trim(prefix, "/"), Clock: opts.Clock,
 			Endpoint: first(opts.S3Endpoint, opts.Getenv("AWS_ENDPOINT_URL_S3"), opts.Getenv("AWS_ENDPOINT_URL")),
 			Region:   first(opts.Getenv("AWS_REGION"), opts.Getenv("AWS_DEFAULT_REGION")),
 		})
+		if err != nil {
+			return nil, err
+		}
+		return s3, nil
 	}
 	return nil, fmt.Errorf("open store %q: there is no store of kind %q; want file:///directory or s3://bucket/prefix", storeURL, scheme)
 }

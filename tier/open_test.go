@@ -34,7 +34,10 @@ func TestOpen(t *testing.T) {
 		case says != "" && (err == nil || !strings.Contains(err.Error(), says)):
 			t.Errorf("open %q: %v does not say %q", url, err, says)
 		}
-		if l, ok := s.(*tier.Local); ok && l != nil {
+		if err != nil && s != nil { // whoever tries again opens it when it has none
+			t.Errorf("open %q failed and gave a %T", url, s)
+		}
+		if l, ok := s.(*tier.Local); ok {
 			if err := l.Close(); err != nil {
 				t.Error(err)
 			}
