@@ -92,6 +92,9 @@ func offered() []kmsg.ApiVersionsResponseApiKey {
 func simple[Q kmsg.Request, A kmsg.Response](f func(ctx context.Context, k *call, request Q) (A, error)) serve {
 	return func(ctx context.Context, k *call) error {
 		request := requestOf[Q](k)
+		if err := k.weigh(); err != nil {
+			return err
+		}
 		answer, err := f(ctx, k, request)
 		if err != nil {
 			return err

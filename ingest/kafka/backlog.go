@@ -11,8 +11,9 @@ import (
 const (
 	// maxAsked is how many of its requests may wait for their answers to be written, produces aside.
 	maxAsked = 32
-	// smallBytes is what may be kept for it without room: small answers, and what call.hold counts.
+	// smallBytes is what small answers may have, which need no room, and heldBytes is what call.hold may count: a few produces of 10,000 partitions.
 	smallBytes = 1 << 20
+	heldBytes  = 8 << 20
 	// largeBytes is what its answers may hold of the room for answers, unless it is one alone.
 	largeBytes = 48 << 20
 )
@@ -22,17 +23,45 @@ const (
 type backlog struct {
 	mu           sync.Mutex
 	calls, asked int // all of them, and those that are no produces
-	small, large int64
-	shrunk       chan struct{} // has one when there is less than before
+	counted      counted
+	handled      int           // frames that were passed on to be handled and are not through; for a moment one less
+	brief        bool          // what was passed on last waits for nothing
+	shrunk       chan struct{} // has one when there is less than before, for take
+	calmed       chan struct{} // the same, or less is handled, for await
 }
 
-func newBacklog() backlog { return backlog{shrunk: make(chan struct{}, 1)} }
+// counted are bytes that a backlog counts, and what it counts of one call.
+type counted struct {
+	small int64 // of answers without room
+	held  int64 // by call.hold
+	large int64 // of the room for answers
+}
+
+func (c *counted) add(more counted) {
+	c.small += more.small
+	c.held += more.held
+	c.large += more.large
+}
+
+func newBacklog() backlog {
+	return backlog{shrunk: make(chan struct{}, 1), calmed: make(chan struct{}, 1)}
+}
 
 // take counts a call in when there is room for another, for which it waits until ctx ends. One goroutine calls it.
 func (b *backlog) take(ctx context.Context, k *call) error {
-	for !b.add(k) {
+	return wait(ctx, b.shrunk, func() bool { return b.add(k) })
+}
+
+// await waits until nothing is handled that may wait, and a request of a kind would not wait to be taken. One goroutine calls it.
+func (b *backlog) await(ctx context.Context, key int16) error {
+	return wait(ctx, b.calmed, func() bool { return b.isCalm(key) })
+}
+
+// wait waits until something is done, which is tried anew at each change.
+func wait(ctx context.Context, change <-chan struct{}, done func() bool) error {
+	for !done() {
 		select {
-		case <-b.shrunk:
+		case <-change:
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
@@ -43,7 +72,7 @@ func (b *backlog) take(ctx context.Context, k *call) error {
 func (b *backlog) add(k *call) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.small >= smallBytes || b.large >= largeBytes || k.key != int16(kmsg.Produce) && b.asked >= maxAsked {
+	if b.full(k.key) {
 		return false
 	}
 	b.calls++
@@ -53,14 +82,41 @@ func (b *backlog) add(k *call) bool {
 	return true
 }
 
-// keep counts bytes of a call, in the room for answers or not, until it is dropped.
-func (b *backlog) keep(k *call, small, large int64) {
+// isCalm is what await waits for.
+func (b *backlog) isCalm(key int16) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.small += small
-	b.large += large
-	k.small += small
-	k.large += large
+	return (b.brief || b.handled == 0) && !b.full(key)
+}
+
+func (b *backlog) full(key int16) bool {
+	c := b.counted
+	return b.calls >= maxPending || c.small >= smallBytes || c.held >= heldBytes || c.large >= largeBytes || key != int16(kmsg.Produce) && b.asked >= maxAsked
+}
+
+// passed says that a frame of a kind was passed on, when all before it are through. A produce waits for nothing once it is taken, and what it may hold
+// keeps none behind it waiting as long as little is held.
+func (b *backlog) passed(key int16) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.handled++
+	b.brief = key == int16(kmsg.Produce) && !b.full(key) && b.counted.held+mostHeld <= heldBytes
+}
+
+// through says that a frame is handled.
+func (b *backlog) through() {
+	b.mu.Lock()
+	b.handled--
+	b.mu.Unlock()
+	signal(b.calmed)
+}
+
+// keep counts bytes of a call until it is dropped.
+func (b *backlog) keep(k *call, more counted) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.counted.add(more)
+	k.counted.add(more)
 }
 
 // drop counts a call out that was taken.
@@ -70,12 +126,16 @@ func (b *backlog) drop(k *call) {
 	if k.key != int16(kmsg.Produce) {
 		b.asked--
 	}
-	b.small -= k.small
-	b.large -= k.large
-	k.small, k.large = 0, 0
+	b.counted.add(counted{small: -k.counted.small, held: -k.counted.held, large: -k.counted.large})
+	k.counted = counted{}
 	b.mu.Unlock()
+	signal(b.shrunk)
+	signal(b.calmed)
+}
+
+func signal(change chan<- struct{}) {
 	select {
-	case b.shrunk <- struct{}{}:
+	case change <- struct{}{}:
 	default:
 	}
 }

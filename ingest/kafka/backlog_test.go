@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/tidemark-io/tidemark/clock"
+	"github.com/tidemark-io/tidemark/ingest"
 )
 
 // dialSmall connects a client for whom the kernel keeps little that it does not read.
@@ -134,10 +136,10 @@ func TestBacklog(t *testing.T) {
 	if err := c.backlog.take(t.Context(), first); err != nil {
 		t.Fatal(err)
 	}
-	if err := first.hold(3 << 20); err != nil {
-		t.Fatal(err)
+	if !first.hold(heldBytes) {
+		t.Fatal("there is no room in an idle server")
 	}
-	if rest := s.holding.Try(holdingBytes-3<<20+1, nil); rest != nil {
+	if rest := s.holding.Try(holdingBytes-heldBytes+1, nil); rest != nil {
 		t.Error("what is held is not in the room")
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
@@ -152,13 +154,13 @@ func TestBacklog(t *testing.T) {
 	if err := <-taken; err != nil {
 		t.Fatal(err)
 	}
-	c.backlog.keep(second, 0, largeBytes)
+	c.backlog.keep(second, counted{large: largeBytes})
 	if c.backlog.add(produce()) {
 		t.Error("a request is taken beyond what one connection may hold of the room for answers")
 	}
 	c.backlog.drop(second)
-	if c.backlog.busy() || c.backlog.small != 0 || c.backlog.large != 0 || c.backlog.asked != 0 {
-		t.Errorf("something is left in %d calls, %d bytes, %d bytes, %d", c.backlog.calls, c.backlog.small, c.backlog.large, c.backlog.asked)
+	if c.backlog.busy() || c.backlog.counted != (counted{}) || c.backlog.asked != 0 {
+		t.Errorf("something is left in %d calls, %+v, %d", c.backlog.calls, c.backlog.counted, c.backlog.asked)
 	}
 	all := s.holding.Try(holdingBytes, nil)
 	if all == nil {
@@ -169,10 +171,11 @@ func TestBacklog(t *testing.T) {
 
 // TestWhoSaysNothing: a client that never asks is disconnected soon, and one that waits for an answer never.
 func TestWhoSaysNothing(t *testing.T) {
-	s, address := quietServer(t, 1_000)
+	s, address := quietServer(t, 0)
 	s.change(func() { s.first, s.idle = 100*time.Millisecond, 20*time.Millisecond })
 	hungUp(t, dial(t, address))
-	s.change(func() { s.first = firstPatience })
+	s, address = quietServer(t, 1_000)
+	s.change(func() { s.idle = 20 * time.Millisecond })
 	all := s.making.Try(makingBytes, nil)
 	waits := dial(t, address)
 	if _, err := waits.Write(requestFrame(kmsg.NewPtrMetadataRequest(), 12)); err != nil {
@@ -238,5 +241,48 @@ func TestFirstBytesHoldLittle(t *testing.T) {
 	})
 	if err == nil || first > 16<<10 {
 		t.Errorf("%d bytes hold %d, %v", firstBytes+5, first, err)
+	}
+}
+
+// blockLog is a log of which the first fetch is given 40 MiB, and every other the last 1,000 bytes of a block of 8 MiB, which is read and kept whole.
+type blockLog struct {
+	stuckLog
+
+	fetched atomic.Int64
+}
+
+func (l *blockLog) FetchParts(_ context.Context, r ingest.FetchPartsRequest) ([]ingest.PartFetched, error) {
+	size, given := 8<<20, 1000
+	if l.fetched.Load() == 0 {
+		size, given = 40<<20, 40<<20
+	}
+	if !r.Reserve(int64(size)) {
+		return nil, ingest.ErrNoRoom
+	}
+	l.fetched.Add(1)
+	out := make([]ingest.PartFetched, len(r.Parts))
+	out[0].Batches = [][]byte{make([]byte, size)[size-given:]}
+	return out, nil
+}
+
+// TestWhatAnswersKeepInMemoryCounts: a client that reads nothing comes to a halt by what its answers hold, however little of that it is sent.
+func TestWhatAnswersKeepInMemoryCounts(t *testing.T) {
+	cluster, log := &fakeCluster{leader: "n1"}, new(blockLog)
+	s, dial := fakeServer(t, "n1", cluster, func(c *Config) { c.Log = func() (Log, error) { return log, nil } })
+	cluster.add("orders", 1)
+	first := dial() // that knows the address
+	c := s.only(t)
+	_ = first.Close()
+	until(t, "end of the first", func() bool { return s.open.Load() == 0 })
+	askUnread(dialSmall(t, c.net.LocalAddr().String()), poll(1), 11, maxAsked)
+	c = s.only(t)
+	until(t, "halt", func() bool {
+		c.backlog.mu.Lock()
+		defer c.backlog.mu.Unlock()
+		return c.backlog.counted.large >= largeBytes
+	})
+	isFree(t, "one connection", s.send, sendBytes-64<<20)
+	if n := log.fetched.Load(); n != 2 {
+		t.Errorf("%d fetches were answered", n)
 	}
 }

@@ -25,12 +25,14 @@ type call struct {
 	clientID string
 	// request is what the frame said. It may share the frame's bytes.
 	request kmsg.Request
-	// decoded is what the request may take beyond its frame.
+	// decoded is what the request takes beyond its frame, or may take: see weigh.
 	decoded *room.Share
 	// made is what an answer takes while it is made: see reserve and hold.
 	made *room.Share
-	// What the call counts in the connection's backlog.
-	small, large int64
+	// counted is of the connection's backlog.
+	counted counted
+	// drop, if not nil, drops what whoever serves the call has kept for the answer: there is none any more, or it is written.
+	drop func()
 
 	// deadline is when an answer is asked for that has not come: see expires. Zero for never.
 	deadline time.Time
@@ -127,7 +129,8 @@ func (k *call) makeAnswer() {
 	k.response, k.buffers, k.left = nil, net.Buffers{b}, len(b)
 }
 
-// expires has f called by the writer when the deadline of the request passes before it is answered and all requests before it are. f may answer.
+// expires has f called by the writer when the deadline of the request passes before it is answered and all requests before it are, or the connection
+// ends before. f may answer.
 func (k *call) expires(f func()) {
 	k.mu.Lock()
 	k.expire = f
@@ -186,14 +189,15 @@ func (k *call) reserve(bytes int64) (err error) {
 }
 
 // hold counts bytes that a request keeps until its answer is written, however late that is: against what the connection may have under way, and, beyond
-// makeAtOnce, in a room of their own, for which it waits as reserve does: they may stay for as long as the object store is away. It is instead of
-// reserve, for who answers with answerWith.
-func (k *call) hold(bytes int64) (err error) {
-	k.conn.backlog.keep(k, bytes, 0)
+// makeAtOnce, in a room of their own: they may stay for as long as the object store is away. False when there is no room: whoever waited for it would keep
+// its frame from others for as long. It is instead of reserve, for who answers with answerWith.
+func (k *call) hold(bytes int64) bool {
+	k.conn.backlog.keep(k, counted{held: bytes})
 	if bytes > makeAtOnce {
-		k.made, err = k.conn.server.holding.Take(k.conn.ctx, bytes, k.conn.evict)
+		k.made = k.conn.server.holding.Try(bytes, nil)
+		return k.made != nil
 	}
-	return err
+	return true
 }
 
 // makeAtOnce is what an answer may take without asking for room.
@@ -247,9 +251,10 @@ func (k *call) finish(response func() kmsg.Response, b net.Buffers, size int, se
 	k.answered = true
 	k.response, k.buffers, k.left, k.sending = response, b, size, sending
 	if sending == nil {
-		k.conn.backlog.keep(k, int64(size), 0)
+		k.conn.backlog.keep(k, counted{small: int64(size)})
 	} else {
-		k.conn.backlog.keep(k, 0, int64(size))
+		// What is sent may be a small part of what stays in memory for it.
+		k.conn.backlog.keep(k, counted{large: max(int64(size), sending.Size())})
 	}
 	through := k.through
 	k.mu.Unlock()
@@ -285,7 +290,7 @@ func (k *call) sent(size int) {
 	}
 }
 
-// written says that the writer is through with the call, whether or not it was answered.
+// written says that the writer is through with the call. When it is not answered, the connection has ended: who would answer late need not.
 func (k *call) written() {
 	k.mu.Lock()
 	k.through = true
@@ -293,6 +298,8 @@ func (k *call) written() {
 	k.mu.Unlock()
 	if answered {
 		k.release()
+	} else {
+		k.timeOut()
 	}
 }
 
@@ -304,5 +311,8 @@ func (k *call) release() {
 		k.sending.Give()
 	}
 	k.response, k.buffers = nil, nil
+	if k.drop != nil {
+		k.drop()
+	}
 	k.conn.backlog.drop(k)
 }

@@ -27,24 +27,19 @@ const (
 	pendingBytes = 48 << 20
 	// readBuffer gathers small requests. It is what an idle connection costs most.
 	readBuffer = 4 << 10
-	// idlePatience is how long a client may ask nothing, firstPatience how long before it asks anything, and stallPatience how long it may send or take
-	// nothing in the middle of something; drainPatience is stallPatience for who takes answers of a server that drains.
+	// idlePatience is how long a client may ask nothing, firstPatience how long before it asks anything while half of the connections are taken, and
+	// stallPatience how long it may send or take nothing in the middle of something; drainPatience is stallPatience for who takes answers of a server that
+	// drains.
 	idlePatience  = 10 * time.Minute
 	firstPatience = 30 * time.Second
 	stallPatience = 30 * time.Second
 	drainPatience = 2 * time.Second
 	// gonePatience is how long what a client has asked for goes on after it is gone.
 	gonePatience = time.Second
-	// writeAtOnce bounds what one write has to get rid of. takenEachSecond is how fast a client has to take what is ready while others wait for room.
-	writeAtOnce     = 1 << 20
-	takenEachSecond = 512 << 10
-	// gatherAnswers is how many answers that are ready go out in one write, while they have less than gatherBytes: those to produces are made for it.
-	gatherAnswers = 64
-	gatherBytes   = 256 << 10
 )
 
-// conn is one client. Three goroutines serve it: read takes frames off the wire, one ahead; handle has them handled in order; write writes
-// the answers in the order of their requests.
+// conn is one client. Three goroutines serve it: read takes frames off the wire, one ahead if it is small or nothing that may wait is handled; handle has
+// them handled in order; write writes the answers in the order of their requests.
 type conn struct {
 	server *Server
 	net    net.Conn
@@ -67,8 +62,13 @@ type conn struct {
 	// dueAt is when the client keeps others waiting if it has not taken what is being written, in nanoseconds since 1970; 0 when nothing is.
 	dueAt atomic.Int64
 
-	begun bool      // of the reading goroutine alone: a request has come
-	pace  time.Time // of the writing goroutine alone: see writeSome
+	// Of the reading goroutine alone.
+	begun bool // a request has come
+
+	// Of the writing goroutine alone.
+	pace     time.Time // see writeSome
+	gathered []*call   // what is being written
+	next     *call     // was taken out of the queue, and is not answered yet
 
 	// Of the handling goroutine alone.
 	software string // what the client calls itself, with its version
@@ -179,12 +179,35 @@ func (c *conn) readFrames() (gone bool) {
 		}
 		select {
 		case c.frames <- f:
+			c.backlog.passed(f.key)
 		case <-c.waits.Done():
 			f.release(c)
 			return false
 		}
 	}
 	return false
+}
+
+// awaitTurn waits until a frame of a kind would be handled at once, and is called before it takes room that others need: what is handled before it may wait
+// for as long as it likes. left bytes of the frame are to come. A client that is gone before it has sent them ends the connection, which is noticed unless
+// it had sent a whole buffer of them.
+func (c *conn) awaitTurn(key int16, left int) error {
+	if c.backlog.isCalm(key) {
+		return nil
+	}
+	if err := c.allowRead(c.server.idle); err != nil {
+		return err
+	}
+	turn := make(chan error, 1)
+	go func() {
+		err := c.backlog.await(c.waits, key)
+		_ = c.net.SetReadDeadline(time.Unix(1, 0)) // who peeks has peeked enough; whoever reads on sets another
+		turn <- err
+	}()
+	if _, err := c.in.Peek(readBuffer); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) && c.in.Buffered() < left {
+		c.cancel(fmt.Errorf("read a request: %w", err))
+	}
+	return <-turn
 }
 
 // readFrame reads one request. What it holds is in the frame, also with an error.
@@ -217,7 +240,9 @@ func (c *conn) readFrame() (f frame, err error) {
 		case memory == 0:
 			f.share.Progress()
 		case f.share == nil:
-			f.share, err = receive.Take(c.waits, int64(memory), c.evictSender)
+			if err = c.awaitTurn(f.key, f.size-(headBytes-sizeBytes)-firstBytes); err == nil {
+				f.share, err = receive.Take(c.waits, int64(memory), c.evictSender)
+			}
 		default:
 			err = f.share.Grow(c.waits, int64(memory-held))
 		}
@@ -237,18 +262,20 @@ func (c *conn) readFrame() (f frame, err error) {
 	return f, nil
 }
 
-// awaitFrame waits for the beginning of a frame. A client that waits for an answer is not idle.
+// awaitFrame waits for the beginning of a frame. A client that waits for an answer is not idle, and one that has asked nothing yet is taken for idle while
+// there are connections enough.
 func (c *conn) awaitFrame() error {
 	patience := c.server.first
 	if c.begun {
 		patience = c.server.idle
 	}
-	for {
+	for began := c.server.Clock.Now(); ; {
 		if err := c.allowRead(patience); err != nil {
 			return err
 		}
 		_, err := c.in.Peek(1)
-		if !errors.Is(err, os.ErrDeadlineExceeded) || !c.backlog.busy() {
+		spared := !c.begun && c.server.Clock.Now().Sub(began) < c.server.idle && !c.server.crowded()
+		if !errors.Is(err, os.ErrDeadlineExceeded) || !c.backlog.busy() && !spared {
 			return err //nolint:wrapcheck // io.EOF is an answer
 		}
 	}
@@ -296,6 +323,7 @@ func (c *conn) handle() {
 // handleOne takes one request. Its answer may come later; an error ends the connection.
 func (c *conn) handleOne(f frame) (err error) {
 	k := &call{conn: c, frame: f, done: make(chan struct{})}
+	defer c.backlog.through()
 	if err := c.backlog.take(c.ctx, k); err != nil {
 		k.frame.release(c)
 		return err
@@ -303,10 +331,7 @@ func (c *conn) handleOne(f frame) (err error) {
 	queued := false
 	defer func() {
 		if cause := recover(); cause != nil {
-			c.server.Telemetry.panicked(c.ctx)
-			c.server.Logger.Error("a Kafka request panicked; please report this", "key", f.key, "version", f.version,
-				"cause", fmt.Sprint(cause), "stack", string(debug.Stack()))
-			err = errors.New("a bug in the server ended this connection; its log has the details")
+			err = c.panicked(k, cause)
 		}
 		switch {
 		case err == nil:
@@ -320,166 +345,17 @@ func (c *conn) handleOne(f frame) (err error) {
 	if err != nil {
 		return err
 	}
-	select {
-	case c.answers <- k:
-		queued = true
-	case <-c.ctx.Done():
-		return context.Cause(c.ctx)
-	}
+	c.answers <- k // the backlog has no more than there is place for
+	queued = true
 	return served(c.waits, k)
 }
 
-// write writes answers in the order of their requests until there are no more, and has everything released that they hold.
-func (c *conn) write() {
-	var next *call
-	var gathered []*call
-	for {
-		k := next
-		if next = nil; k == nil {
-			if len(c.answers) == 0 {
-				c.pace = time.Time{}
-			}
-			var ok bool
-			if k, ok = <-c.answers; !ok {
-				return
-			}
-		}
-		gathered = append(gathered[:0], k)
-		if c.await(k) {
-			gathered, next = c.gather(gathered)
-			if err := c.writeAnswers(gathered); err != nil {
-				c.cancel(err)
-			}
-		}
-		for _, k := range gathered {
-			// One that is still being worked on gives back what it holds when it is answered.
-			k.written()
-		}
-		clear(gathered)
-	}
-}
-
-// await waits for an answer; false when the connection ends before.
-func (c *conn) await(k *call) bool {
-	if !k.isDone() {
-		c.pace = time.Time{}
-		var due <-chan time.Time
-		if !k.deadline.IsZero() {
-			timer := c.server.Clock.NewTimer(k.deadline.Sub(c.server.Clock.Now()))
-			defer timer.Stop()
-			due = timer.C()
-		}
-		for !k.isDone() {
-			select {
-			case <-k.done:
-			case <-due:
-				due = nil
-				k.timeOut()
-			case <-c.ctx.Done():
-				return false
-			}
-		}
-	}
-	if c.ctx.Err() != nil {
-		return false
-	}
-	k.makeAnswer()
-	return true
-}
-
-// gather adds those behind that are answered already, for one write. next is one that is not, and has been taken out of the queue.
-func (c *conn) gather(calls []*call) (gathered []*call, next *call) {
-	for size := calls[0].left; len(calls) < gatherAnswers && size < gatherBytes; size += calls[len(calls)-1].left {
-		select {
-		case k, ok := <-c.answers:
-			if !ok || !k.isDone() {
-				return calls, k
-			}
-			k.makeAnswer()
-			calls = append(calls, k)
-		default:
-			return calls, nil
-		}
-	}
-	return calls, nil
-}
-
-// writeAnswers writes and reports progress to those whose bytes go.
-func (c *conn) writeAnswers(calls []*call) error {
-	for len(calls) > 0 {
-		var out net.Buffers
-		size, n := 0, 0
-		for n < len(calls) && (n == 0 || size+calls[n].left <= writeAtOnce) {
-			out = append(out, calls[n].buffers...)
-			size += calls[n].left
-			n++
-		}
-		if n == 1 && size > writeAtOnce {
-			if err := c.writeLarge(calls[0]); err != nil {
-				return err
-			}
-		} else if size > 0 {
-			if err := c.writeSome(out, size); err != nil {
-				return err
-			}
-		}
-		calls = calls[n:]
-	}
-	return nil
-}
-
-// writeLarge writes one answer in pieces, each in its time.
-func (c *conn) writeLarge(k *call) error {
-	rest := k.buffers
-	for len(rest) > 0 {
-		var piece net.Buffers
-		size := 0
-		for len(rest) > 0 && size < writeAtOnce {
-			b := rest[0]
-			if more := writeAtOnce - size; len(b) > more {
-				b, rest[0] = b[:more], b[more:]
-			} else {
-				rest = rest[1:]
-			}
-			piece = append(piece, b)
-			size += len(b)
-		}
-		if err := c.writeSome(piece, size); err != nil {
-			return err
-		}
-		k.sent(size)
-	}
-	return nil
-}
-
-// writeSome writes so many bytes. The client has stallPatience to take them; while others wait for room, it has the room's patience and what the bytes
-// take at takenEachSecond, counted from where it had nothing left to take.
-func (c *conn) writeSome(b net.Buffers, size int) error {
-	if err := c.allowWrite(); err != nil {
-		return fmt.Errorf("write to a client: %w", err)
-	}
-	if now := c.server.Clock.Now(); c.pace.IsZero() || c.pace.After(now) {
-		c.pace = now
-	}
-	c.pace = c.pace.Add(time.Duration(size) * time.Second / takenEachSecond)
-	c.dueAt.Store(c.pace.Add(c.server.send.Patience()).UnixNano())
-	defer c.dueAt.Store(0)
-	if _, err := b.WriteTo(c.net); err != nil {
-		if errors.Is(err, net.ErrClosed) {
-			return errGone
-		}
-		return fmt.Errorf("write to a client: %w", err)
-	}
-	return nil
-}
-
-// allowWrite gives the client its time to take something.
-func (c *conn) allowWrite() error {
-	err := c.net.SetWriteDeadline(c.server.Clock.Now().Add(stallPatience))
-	if err == nil && c.waits.Err() != nil && errors.Is(context.Cause(c.waits), errStopping) {
-		err = c.net.SetWriteDeadline(c.server.Clock.Now().Add(drainPatience))
-	}
-	return err //nolint:wrapcheck // it is about the connection as a whole
+// panicked tells of a bug that a request has met, which ends its connection.
+func (c *conn) panicked(k *call, cause any) error {
+	c.server.Telemetry.panicked(c.ctx)
+	c.server.Logger.Error("a Kafka request panicked; please report this", "key", k.key, "version", k.version,
+		"cause", fmt.Sprint(cause), "stack", string(debug.Stack()))
+	return errors.New("a bug in the server ended this connection; its log has the details")
 }
 
 // clientHost is where the client is, for people.

@@ -17,15 +17,17 @@
 //
 //   - A frame has a size that its kind of request allows (api.go). Its memory grows with the bytes that have arrived, and what all frames of all
 //     clients take has a room (package room), one for produces and one for all others. Who holds some and sends hardly anything for a while is
-//     disconnected when others wait.
+//     disconnected when others wait. A frame asks for room when what is before it on its connection is handled, or waits for nothing.
 //   - A decoder of kmsg makes up to a hundred times of a hostile frame. So a decode takes that from a room as well, and lists have caps
-//     that are counted before anything is made of them (produce_skim.go) where frames may be large. A request is dropped before its answer waits.
+//     that are counted before anything is made of them (produce_skim.go) where frames may be large. Whoever serves a request drops it before it waits, or
+//     keeps of that room what the request takes in fact (weigh.go). It is dropped before its answer waits.
 //   - A connection has few requests under way besides its produces, and small answers of a megabyte (backlog.go): the next request of a client
 //     that does not read is not handled. So small answers take no room of all clients, and wait for nobody else's.
 //   - Larger answers share a room, most of them fetches, whose bytes are the log's and are written from where they are. A client that takes them slowly
 //     is disconnected when others wait.
 //   - Answers that may be far larger than their requests, such as one about all partitions of a cluster, are made in a room of their own
-//     (call.reserve), and so is what a produce keeps for its answer (call.hold).
+//     (call.reserve). What a produce keeps for its answer has another (call.hold), and without any it is refused: nothing waits for the object store
+//     but what the log has taken.
 //   - So many connections may be open, half of them from one address.
 //
 // # Versions

@@ -55,8 +55,9 @@ func (f *fakeCluster) Index() (index ingest.ClusterIndex, err error) {
 func (f *fakeCluster) ClusterID(context.Context) (string, error) {
 	return "", errors.New("etcd is away")
 }
-func (f *fakeCluster) Nodes() []meta.NodeInfo    { return f.nodes }
-func (f *fakeCluster) Hole(meta.Partition) error { return nil }
+func (f *fakeCluster) Nodes() []meta.NodeInfo     { return f.nodes }
+func (f *fakeCluster) Hole(meta.Partition) error  { return nil }
+func (f *fakeCluster) Start(meta.Partition) int64 { return 0 }
 
 func (f *fakeCluster) Released(meta.NodeID, meta.Partition, meta.Epoch) bool { return false }
 

@@ -66,19 +66,7 @@ type fetchedAs struct {
 
 func serveFetch(ctx context.Context, k *call) error {
 	q := requestOf[*kmsg.FetchRequest](k)
-	session, fresh, code, err := k.conn.sessions.fetchBegin(k, q)
-	if err != nil {
-		return err
-	}
-	if code != 0 {
-		answer := fetchAnswer{code: code}
-		k.answerFetch(&answer, nil)
-		return nil
-	}
-	if session.id == 0 {
-		defer session.give()
-	}
-	f := fetching{call: k, session: session, fresh: fresh, committed: q.IsolationLevel == 1, errs: make([]error, len(session.parts))}
+	f := fetching{call: k, committed: q.IsolationLevel == 1}
 	f.request.MinBytes = int(max(q.MinBytes, 1))
 	f.request.MaxBytes = int(max(q.MaxBytes, 1))
 	if q.MinBytes > 0 {
@@ -88,7 +76,23 @@ func serveFetch(ctx context.Context, k *call) error {
 	if k.version >= fetchReplica {
 		replica = q.ReplicaState.ID
 	}
+	session, fresh, code, err := k.conn.sessions.fetchBegin(k, q)
+	if err != nil {
+		return err
+	}
 	k.settle()
+	if code != 0 {
+		answer := fetchAnswer{code: code}
+		k.answerFetch(&answer, nil)
+		return nil
+	}
+	if session.id == 0 {
+		defer session.give()
+		if err := session.awaitTurn(ctx, k.conn.server); err != nil {
+			return err
+		}
+	}
+	f.session, f.fresh, f.errs = session, fresh, make([]error, len(session.parts))
 	got, err := f.fetch(ctx, replica >= 0)
 	if err != nil {
 		if f.share != nil {

@@ -1,6 +1,8 @@
 package kafka
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"math"
 
@@ -30,11 +32,12 @@ const (
 	maxFetchName = 249
 	// fewFetchParts are counted with their connection.
 	fewFetchParts = 64
-	// keptFetchParts bounds what the sessions of all clients remember, and namedFetchParts what the fetches under way name; some fetchPartBytes each, and
-	// as many bytes of names count as one.
-	fetchPartBytes  = 150
-	keptFetchParts  = 1 << 20
-	namedFetchParts = 1 << 20
+	// keptFetchParts bounds what the sessions of all clients remember, namedFetchParts what the fetches under way name, and queuedFetchParts what those name
+	// that wait for their turn to be under way; some fetchPartBytes each, and as many bytes of names count as one.
+	fetchPartBytes   = 150
+	keptFetchParts   = 1 << 20
+	namedFetchParts  = 1 << 20
+	queuedFetchParts = 1 << 20
 )
 
 // fetchSessions are those of one connection. The goroutine that handles its requests is their only caller, and who ends the connection after it.
@@ -83,6 +86,9 @@ type fetchPart struct {
 	hwm, start int64
 }
 
+// errFetches ends the connection of a client that would have to wait for its turn, where too many do.
+var errFetches = errors.New("there are too many fetches of many partitions without a session")
+
 // fetchBegin finds out what a request asks for. A code other than 0 is the answer to all of it. fresh: everything is answered for.
 func (s *fetchSessions) fetchBegin(k *call, q *kmsg.FetchRequest) (f *fetchSession, fresh bool, code int16, err error) {
 	if n := fetchedParts(q); n > maxFetchParts {
@@ -121,17 +127,32 @@ func (s *fetchSessions) fetchBegin(k *call, q *kmsg.FetchRequest) (f *fetchSessi
 		s.open = f
 		return f, true, 0, nil
 	}
-	if n := f.weight(); n > fewFetchParts {
-		if f.share, err = k.conn.server.namedParts.Take(k.conn.waits, int64(n), nil); err != nil {
-			return nil, false, 0, fmt.Errorf("wait for room for a fetch: %w", err)
-		}
-	}
 	if n := len(f.parts); n > 1 {
 		s.turn %= n
 		f.parts = append(f.parts[s.turn:n:n], f.parts[:s.turn]...)
 		s.turn++
 	}
 	return f, true, 0, nil
+}
+
+// awaitTurn waits until a fetch without a session may be under way with all that it names.
+func (f *fetchSession) awaitTurn(ctx context.Context, s *Server) (err error) {
+	parts := int64(f.weight())
+	if parts <= fewFetchParts {
+		return nil
+	}
+	if f.share = s.namedParts.Try(parts, nil); f.share != nil {
+		return nil
+	}
+	queued := s.queuedParts.Try(parts, nil)
+	if queued == nil {
+		return errFetches
+	}
+	defer queued.Give()
+	if f.share, err = s.namedParts.Take(ctx, parts, nil); err != nil {
+		return fmt.Errorf("wait for room for a fetch: %w", err)
+	}
+	return nil
 }
 
 // next is the session that a request continues, or the code that says why there is none.

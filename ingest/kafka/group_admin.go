@@ -77,6 +77,9 @@ func serveListGroups(ctx context.Context, k *call, q *kmsg.ListGroupsRequest) (*
 		if subscribes(l.ProtocolType, l.Members) {
 			g.GroupState, g.GroupType = consumerState(l.State), consumerGroup
 		}
+		if !l.Known {
+			g.GroupState = "Unknown" // it is being claimed
+		}
 		if passes(q.StatesFilter, g.GroupState) && passes(q.TypesFilter, g.GroupType) {
 			out.Groups = append(out.Groups, g)
 		}

@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"sync"
@@ -10,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/tidemark-io/tidemark/ingest"
 	"github.com/tidemark-io/tidemark/meta"
 )
 
@@ -56,6 +58,8 @@ func TestListingGroupsOfAState(t *testing.T) {
 		}
 		return out
 	}
+	// The member may have been told its share before, and be about to join again.
+	w.eventually("a stable group", func() bool { return slices.Contains(list(nil, nil), "busy:consumer:Stable") })
 	for _, tt := range []struct {
 		states, types []string
 		want          string
@@ -68,6 +72,25 @@ func TestListingGroupsOfAState(t *testing.T) {
 		if got := fmt.Sprint(list(tt.states, tt.types)); got != tt.want {
 			t.Errorf("states %v, types %v: %s, want %s", tt.states, tt.types, got, tt.want)
 		}
+	}
+}
+
+// listedGroups are groups that a node lists.
+type listedGroups struct {
+	Groups
+
+	listed []ingest.GroupListing
+}
+
+func (g *listedGroups) ListHere(context.Context) ([]ingest.GroupListing, error) { return g.listed, nil }
+
+// Of a group that its node is about to take over nobody says that it is empty.
+func TestListingAGroupThatIsBeingClaimed(t *testing.T) {
+	g := &listedGroups{listed: []ingest.GroupListing{{Name: "claimed"}, {Name: "idle", Known: true}}}
+	c := serveFake(t, "n1", &fakeCluster{}, func(c *Config) { c.Groups = g })
+	groups := askWire[*kmsg.ListGroupsResponse](c, 5, kmsg.NewPtrListGroupsRequest()).Groups
+	if len(groups) != 2 || groups[0].GroupState != "Unknown" || groups[1].GroupState != "Empty" {
+		t.Errorf("%+v", groups)
 	}
 }
 

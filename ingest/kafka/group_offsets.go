@@ -28,6 +28,9 @@ const topicsByID = 10
 func serveOffsetCommit(ctx context.Context, k *call) error {
 	q := requestOf[*kmsg.OffsetCommitRequest](k)
 	commit := ingest.GroupCommit{Group: q.Group, MemberID: q.MemberID, InstanceID: deref(q.InstanceID), Generation: q.Generation}
+	if err := k.weigh(); err != nil {
+		return err
+	}
 	if err := k.reserve(committedBytes(q)); err != nil {
 		return err
 	}

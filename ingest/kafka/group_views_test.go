@@ -23,8 +23,8 @@ import (
 type countedGroups struct {
 	Groups
 
-	view           ingest.GroupView
-	groups         int // in a list
+	view           atomic.Pointer[ingest.GroupView] // nil is a group of nobody
+	groups         int                              // in a list
 	views, deletes atomic.Int64
 	lists          atomic.Int64
 	refused        error // of commits
@@ -32,7 +32,10 @@ type countedGroups struct {
 
 func (g *countedGroups) View(context.Context, string) (ingest.GroupView, error) {
 	g.views.Add(1)
-	return g.view, nil
+	if view := g.view.Load(); view != nil {
+		return *view, nil
+	}
+	return ingest.GroupView{}, nil
 }
 
 func (g *countedGroups) Delete(context.Context, string) error {
@@ -159,11 +162,13 @@ func TestLargeGroupsWaitForRoom(t *testing.T) {
 	if askWire[*kmsg.OffsetFetchResponse](dial(), 8, fetch); g.looked() != 1 {
 		t.Error("a small group was looked at again")
 	}
-	g.view.Members = make([]group.DescribedMember, 1000)
-	g.view.Offsets = map[meta.TopicID]meta.GroupOffsets{topic.ID: {}}
+	offsets := make(meta.GroupOffsets)
 	for p := range int32(1000) {
-		g.view.Offsets[topic.ID][p] = meta.GroupOffset{Offset: 7, Metadata: strings.Repeat("x", 100)}
+		offsets[p] = meta.GroupOffset{Offset: 7, Metadata: strings.Repeat("x", 100)}
 	}
+	large := ingest.GroupView{Offsets: map[meta.TopicID]meta.GroupOffsets{topic.ID: offsets}}
+	large.Members = make([]group.DescribedMember, 1000)
+	g.view.Store(&large)
 	var every []int32
 	for p := range topic.Partitions {
 		every = append(every, p)

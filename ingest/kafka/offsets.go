@@ -4,11 +4,13 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
-	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/tidemark-io/tidemark/ingest"
 	"github.com/tidemark-io/tidemark/meta"
@@ -37,10 +39,11 @@ const (
 	// maxOffsetParts is how many partitions one of these requests may name.
 	maxOffsetParts = 10_000
 	// offsetLookups is how many batches are looked into at once, for all clients together: each may be 32 MiB, and more when it is decompressed.
-	// clientLookups is how many of them are one client's, and lookupPatience how long the client may take for all it asks for at once.
+	// clientLookups is how many of them one client has while others wait. lookupPatience is how long after its request a client is answered at the latest,
+	// whatever it asks for: clients wait for 30 s, and ask again for what they were not told, but not for the rest.
 	offsetLookups  = 8
 	clientLookups  = 2
-	lookupPatience = 30 * time.Second
+	lookupPatience = 12 * time.Second
 	// offsetNotAvailable is the version of ListOffsets from which on OFFSET_NOT_AVAILABLE is known.
 	offsetNotAvailable = 5
 )
@@ -168,10 +171,9 @@ func serveListOffsets(ctx context.Context, k *call, q *kmsg.ListOffsetsRequest) 
 		return nil, err
 	}
 	out := kmsg.NewPtrListOffsetsResponse()
-	var group errgroup.Group
-	group.SetLimit(clientLookups)
-	ctx, cancel := context.WithTimeout(ctx, lookupPatience)
+	ctx, cancel := k.withPatience(ctx)
 	defer cancel()
+	look := lookups{places: k.conn.server.lookups, ended: make(chan struct{}, 1)}
 	n := 0
 	for i := range q.Topics {
 		t := kmsg.NewListOffsetsResponseTopic()
@@ -190,17 +192,55 @@ func serveListOffsets(ctx context.Context, k *call, q *kmsg.ListOffsetsRequest) 
 			case err != nil:
 				a.ErrorCode = offsetCode(err)
 			case p.Timestamp >= 0 || p.Timestamp == offsetNewest:
-				group.Go(func() error {
-					l.byTime(ctx, p.Timestamp, a)
-					return nil
-				})
+				if err := look.begin(ctx, func() { l.byTime(ctx, p.Timestamp, a) }); err != nil {
+					a.ErrorCode = offsetCode(ingest.Errorf(ingest.ReasonTimeout, "look for a record: %w", err))
+				}
 			default:
 				l.byName(p.Timestamp, a)
 			}
 		}
 		out.Topics = append(out.Topics, t)
 	}
-	return out, group.Wait()
+	look.work.Wait()
+	return out, nil
+}
+
+// withPatience is ctx until the client of a request that looks into many batches wants to be told something.
+func (k *call) withPatience(ctx context.Context) (context.Context, context.CancelFunc) {
+	s := k.conn.server
+	return context.WithTimeout(ctx, s.lookup-s.Clock.Now().Sub(k.received))
+}
+
+// lookups are those of one request. Its methods are called by one goroutine.
+type lookups struct {
+	places *semaphore.Weighted
+	work   sync.WaitGroup
+	under  atomic.Int64  // under way
+	ended  chan struct{} // has one when there are fewer than before
+}
+
+// begin has f run when there is a place, for which it waits until ctx ends. While others wait for one it has no more than clientLookups run.
+func (l *lookups) begin(ctx context.Context, f func()) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	for !l.places.TryAcquire(1) {
+		if l.under.Load() < clientLookups {
+			if err := l.places.Acquire(ctx, 1); err != nil {
+				return context.Cause(ctx)
+			}
+			break
+		}
+		<-l.ended
+	}
+	l.under.Add(1)
+	l.work.Go(func() {
+		f()
+		l.places.Release(1)
+		l.under.Add(-1)
+		signal(l.ended)
+	})
+	return nil
 }
 
 // offsetListing is one partition of a ListOffsets.
@@ -241,11 +281,6 @@ func (l *offsetListing) notAvailable() int16 {
 
 // byTime looks for a record by its time.
 func (l *offsetListing) byTime(ctx context.Context, timestamp int64, a *kmsg.ListOffsetsResponseTopicPartition) {
-	if err := l.call.conn.server.lookups.Acquire(ctx, 1); err != nil {
-		a.ErrorCode = offsetCode(ingest.Errorf(ingest.ReasonTimeout, "look for a record: %w", err))
-		return
-	}
-	defer l.call.conn.server.lookups.Release(1)
 	var r ingest.RecordTime
 	var found bool
 	var err error

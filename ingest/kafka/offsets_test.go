@@ -274,7 +274,64 @@ func (l *busyLog) FirstSince(ctx context.Context, _ meta.Partition, _ int64) (in
 	return ingest.RecordTime{Offset: 7}, true, nil
 }
 
-// One client's lookups leave places for others, and a partition is looked at once for a request.
+// seeking looks for records of one time in so many partitions.
+func seeking(topic meta.Topic, partitions int32) *kmsg.ListOffsetsRequest {
+	q := listing(topic, 0, 1000)
+	for n := int32(1); n < partitions; n++ {
+		q.Topics[0].Partitions = append(q.Topics[0].Partitions, listing(topic, n, 1000).Topics[0].Partitions...)
+	}
+	return q
+}
+
+// A client that seeks in more partitions than can be looked into while it waits is told of those that were, and asks again for the others.
+func TestListOffsetsTellsWhatIsFoundInTime(t *testing.T) {
+	const partitions = 3000
+	cluster, log := &fakeCluster{}, &busyLog{}
+	topic := cluster.add("t", partitions)
+	s, dial := fakeServer(t, "n1", cluster, func(c *Config) { c.Log = func() (Log, error) { return log, nil } })
+	s.change(func() { s.lookup = 200 * time.Millisecond })
+	began := clock.System().Now()
+	found, later := 0, 0
+	for _, p := range askWire[*kmsg.ListOffsetsResponse](dial(), 5, seeking(topic, partitions)).Topics[0].Partitions {
+		switch {
+		case p.ErrorCode == 0 && p.Offset == 7:
+			found++
+		case p.ErrorCode == kerr.LeaderNotAvailable.Code:
+			later++
+		default:
+			t.Fatalf("%+v", p)
+		}
+	}
+	if took := clock.System().Now().Sub(began); took > 2*time.Second || found == 0 || later == 0 {
+		t.Errorf("after %s %d were found and %d are to be asked for again", took, found, later)
+	}
+}
+
+// A client has all places for lookups while nobody else wants one, and then leaves some.
+func TestListOffsetsLeavesPlacesForOthers(t *testing.T) {
+	const partitions = 3000
+	cluster, log := &fakeCluster{}, &busyLog{}
+	topic := cluster.add("t", partitions)
+	_, dial := fakeServer(t, "n1", cluster, func(c *Config) { c.Log = func() (Log, error) { return log, nil } })
+	greedy := dial()
+	q := seeking(topic, partitions)
+	greedy.send(5, q)
+	until(t, "lookup", func() bool {
+		log.mu.Lock()
+		defer log.mu.Unlock()
+		return log.most == offsetLookups
+	})
+	askWire[*kmsg.ListOffsetsResponse](dial(), 5, seeking(topic, 2))
+	log.mu.Lock()
+	looked := log.looked
+	log.mu.Unlock()
+	if looked >= partitions {
+		t.Errorf("a second client waited for all of the first one's lookups")
+	}
+	receive[*kmsg.ListOffsetsResponse](greedy, q)
+}
+
+// A partition is looked at once for a request.
 func TestListOffsetsLooksAtEachPartitionOnce(t *testing.T) {
 	cluster, log := &fakeCluster{}, &busyLog{}
 	topic := cluster.add("t", 50)
@@ -294,7 +351,7 @@ func TestListOffsetsLooksAtEachPartitionOnce(t *testing.T) {
 	}
 	log.mu.Lock()
 	defer log.mu.Unlock()
-	if log.looked != 50 || log.most > clientLookups {
+	if log.looked != 50 || log.most > offsetLookups {
 		t.Errorf("%d lookups, %d at once", log.looked, log.most)
 	}
 }

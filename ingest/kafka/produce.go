@@ -44,8 +44,9 @@ func produceAPIs() []api {
 }
 
 const (
-	// produceBytes is about what each topic and partition of a request takes until its answer is written.
+	// produceBytes is about what each topic and partition of a request takes until its answer is written, and mostHeld what all of them may.
 	produceBytes = 300
+	mostHeld     = (maxProduceTopics + maxProducePartitions + 1) * produceBytes
 	// usualProduceTimeout is for clients that name none, and greatestProduceTimeout bounds what others name.
 	usualProduceTimeout    = 30 * time.Second
 	greatestProduceTimeout = 10 * time.Minute
@@ -99,11 +100,12 @@ func serveProduce(_ context.Context, k *call) error {
 	for _, t := range q.Topics {
 		p.left += len(t.Partitions)
 	}
-	if err := k.hold(int64(len(q.Topics)+p.left) * produceBytes); err != nil {
-		return err
+	p.outcomes, k.drop = make([]produceOutcome, p.left-1), p.drop
+	if !k.hold(int64(len(q.Topics)+p.left) * produceBytes) {
+		p.refuse(errHolding)
+		return nil
 	}
 	p.share, p.held = k.share, p.left
-	p.outcomes = make([]produceOutcome, p.left-1)
 	frameBytes := cap(k.rest)
 	k.request, k.rest, k.share = nil, nil, nil // from here on the frame is its batches'
 
@@ -145,6 +147,37 @@ func serveProduce(_ context.Context, k *call) error {
 	k.expires(p.timeOut)
 	p.through()
 	return nil
+}
+
+// errHolding refuses a request for whose answer there is no room.
+var errHolding = refuse(kerr.NotEnoughReplicas, "too much waits for the object store: nothing was appended, and the same may be sent again")
+
+// refuse answers at once that nothing was appended.
+func (p *produce) refuse(why error) {
+	for n := range p.outcomes {
+		p.outcomes[n] = produceOutcome{known: true, err: why}
+	}
+	if p.failed, p.answered = why, true; p.silent {
+		p.endSilent()
+		return
+	}
+	p.call.answer(p.response())
+}
+
+// endSilent ends a request that wants no answer.
+func (p *produce) endSilent() {
+	if p.failed != nil {
+		// As Kafka does: there is no other way to tell a client that waits for no answer that something is wrong, and it looks for leaders anew.
+		p.call.conn.cancel(fmt.Errorf("a produce with acks=0 failed: %w", p.failed))
+	}
+	p.call.noAnswer()
+}
+
+// drop drops what is kept for the answer. The node may have batches that it has not answered for.
+func (p *produce) drop() {
+	p.mu.Lock()
+	p.asked, p.outcomes = nil, nil
+	p.mu.Unlock()
 }
 
 // checkProduce looks at what concerns a request as a whole.
@@ -286,24 +319,19 @@ func (p *produce) through() {
 	last := p.left == 0
 	answer := last && !p.answered
 	p.answered = p.answered || last
-	failed := p.failed
 	p.mu.Unlock()
 	switch {
 	case !answer:
 	case p.silent:
-		if failed != nil {
-			// As Kafka does: there is no other way to tell a client that waits for no answer that something is wrong, and it looks for leaders anew.
-			p.call.conn.cancel(fmt.Errorf("a produce with acks=0 failed: %w", failed))
-		}
-		p.call.noAnswer()
+		p.endSilent() // nobody else has it any more
 	default:
 		p.call.answerWith(p.response)
 	}
 }
 
-// timeOut answers with what there is.
+// timeOut answers with what there is. It is called too when the client is gone: then the answer goes nowhere, and nothing is kept for it any more.
 func (p *produce) timeOut() {
-	if p.silent {
+	if p.silent && p.call.conn.ctx.Err() == nil {
 		return
 	}
 	p.mu.Lock()

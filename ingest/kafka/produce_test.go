@@ -151,10 +151,17 @@ func (l *keeper) ProduceAsync(_ context.Context, r ingest.ProduceRequest, done f
 	done(ingest.ProduceResult{}, nil)
 }
 
+// kept is what it keeps.
+func (l *keeper) kept() []record.Batch {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.batches
+}
+
 // A small batch that comes with much that is refused, or in a large frame of any other kind, keeps itself in memory and not its frame.
 func TestASmallBatchKeepsNoLargeFrame(t *testing.T) {
-	kept := &keeper{}
-	w := newWorld(t, 1, func(_ *ingest.Config, served *Config) { served.Log = func() (Log, error) { return kept, nil } })
+	log := &keeper{}
+	w := newWorld(t, 1, func(_ *ingest.Config, served *Config) { served.Log = func() (Log, error) { return log, nil } })
 	c := w.dial(w.nodes[0])
 	garbage := make([]byte, 4<<20)
 	before := heap()
@@ -166,9 +173,9 @@ func TestASmallBatchKeepsNoLargeFrame(t *testing.T) {
 		}
 	}
 	if grown := heap() - before; grown > 20<<20 {
-		t.Errorf("%d small batches keep %d bytes", len(kept.batches), grown)
+		t.Errorf("%d small batches keep %d bytes", len(log.kept()), grown)
 	}
-	runtime.KeepAlive(kept)
+	runtime.KeepAlive(log)
 }
 
 func heap() int64 {
@@ -181,8 +188,7 @@ func heap() int64 {
 
 // A batch that is most of its frame is the frame's memory: nothing is copied between the wire and the node.
 func TestALargeBatchIsNotCopied(t *testing.T) {
-	kept := &keeper{}
-	s, err := New(Config{Self: "n1", Log: func() (Log, error) { return kept, nil }, Cluster: &quietIndex{}, Groups: struct{ Groups }{}, Clock: clock.System()})
+	s, err := New(Config{Self: "n1", Log: func() (Log, error) { return nil, errors.New("none yet") }, Cluster: &quietIndex{}, Groups: struct{ Groups }{}, Clock: clock.System()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -195,7 +201,8 @@ func TestALargeBatchIsNotCopied(t *testing.T) {
 		{[]record.Batch{plain(t, string(make([]byte, 1000))), plain(t, "small")}, 1},
 		{[]record.Batch{plain(t, string(make([]byte, 1000))), plain(t, string(make([]byte, 900))), plain(t, string(make([]byte, 800)))}, 0},
 	} {
-		kept.batches = nil
+		log := &keeper{}
+		s.Log = func() (Log, error) { return log, nil }
 		q := produceOf(topicOf("orders"), -1, share.batches...)
 		rest := produceBody(9, q)
 		k := &call{conn: newConn(s, &net.TCPConn{}), api: apis[0], done: make(chan struct{})}
@@ -207,7 +214,7 @@ func TestALargeBatchIsNotCopied(t *testing.T) {
 			t.Fatalf("%v, answered: %v", err, k.isDone())
 		}
 		shared := 0
-		for _, b := range kept.batches {
+		for _, b := range log.kept() {
 			before := b.CRC()
 			for n := range rest {
 				rest[n]++
@@ -216,8 +223,8 @@ func TestALargeBatchIsNotCopied(t *testing.T) {
 				shared++
 			}
 		}
-		if len(kept.batches) != len(share.batches) || shared != share.shared {
-			t.Errorf("%d of %d batches share the frame, not %d", shared, len(kept.batches), share.shared)
+		if len(log.kept()) != len(share.batches) || shared != share.shared {
+			t.Errorf("%d of %d batches share the frame, not %d", shared, len(log.kept()), share.shared)
 		}
 	}
 }
@@ -231,8 +238,8 @@ func (*quietIndex) Index() (ingest.ClusterIndex, error) {
 
 // Clients that send the batches of all their partitions in one request fill it up to what Kafka's brokers take.
 func TestALargeRequestOfManyBatches(t *testing.T) {
-	kept := &keeper{}
-	w := newWorld(t, 1, func(_ *ingest.Config, served *Config) { served.Log = func() (Log, error) { return kept, nil } })
+	log := &keeper{}
+	w := newWorld(t, 1, func(_ *ingest.Config, served *Config) { served.Log = func() (Log, error) { return log, nil } })
 	batches := make([]record.Batch, 90)
 	for n := range batches {
 		batches[n] = plain(t, string(make([]byte, 1<<20)))
@@ -242,8 +249,8 @@ func TestALargeRequestOfManyBatches(t *testing.T) {
 			t.Errorf("partition %d: %+v", n, p)
 		}
 	}
-	if len(kept.batches) != len(batches) {
-		t.Errorf("%d batches of %d", len(kept.batches), len(batches))
+	if n := len(log.kept()); n != len(batches) {
+		t.Errorf("%d batches of %d", n, len(batches))
 	}
 }
 

@@ -2,7 +2,6 @@ package kafka
 
 import (
 	"context"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -53,8 +52,6 @@ const (
 	maxToldProducers     = 100_000
 	// Each of them takes so many bytes while the answer is made, about.
 	askedForBytes, toldProducerBytes = 512, 128
-	// describePatience is how long it may take.
-	describePatience = 30 * time.Second
 )
 
 // serveDescribeProducers answers of each partition once, however often it is named.
@@ -70,7 +67,7 @@ func serveDescribeProducers(ctx context.Context, k *call, q *kmsg.DescribeProduc
 	if err := k.reserve(int64(total)*askedForBytes + int64(left)*toldProducerBytes); err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, describePatience)
+	ctx, cancel := k.withPatience(ctx)
 	defer cancel()
 	log, refused := k.conn.log()
 	out := kmsg.NewPtrDescribeProducersResponse()

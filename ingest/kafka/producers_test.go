@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -17,12 +18,12 @@ type manyProducers struct {
 	Log
 
 	producers int
-	asked     *int
+	asked     *atomic.Int64
 	free      <-chan struct{} // closed when there is room
 }
 
 func (m manyProducers) Producers(context.Context, string, int32) ([]ingest.ProducerState, error) {
-	*m.asked++
+	m.asked.Add(1)
 	select {
 	case <-m.free:
 	default:
@@ -33,7 +34,8 @@ func (m manyProducers) Producers(context.Context, string, int32) ([]ingest.Produ
 
 // An answer about producers is bounded, takes room before it is made, and tells nothing twice.
 func TestDescribeProducersIsBounded(t *testing.T) {
-	asked, free := 0, make(chan struct{})
+	var asked atomic.Int64
+	free := make(chan struct{})
 	s, dial := fakeServer(t, "n1", &fakeCluster{}, func(c *Config) {
 		c.Log = func() (Log, error) {
 			return manyProducers{producers: maxToldProducers / 4, asked: &asked, free: free}, nil
@@ -63,7 +65,7 @@ func TestDescribeProducersIsBounded(t *testing.T) {
 			told += len(p.ActiveProducers)
 		}
 	}
-	if told != maxToldProducers || asked != 5 {
-		t.Errorf("%d producers were told, and the log was asked %d times", told, asked)
+	if told != maxToldProducers || asked.Load() != 5 {
+		t.Errorf("%d producers were told, and the log was asked %d times", told, asked.Load())
 	}
 }

@@ -87,8 +87,8 @@ type Server struct {
 
 	subscribers *subscribers
 	// Of fetch sessions, in partitions; and the last id that was given to one.
-	keptParts, namedParts *room.Room
-	sessionIDs            atomic.Int32
+	keptParts, namedParts, queuedParts *room.Room
+	sessionIDs                         atomic.Int32
 	// lookups bounds how many batches are looked into at once for records of a time.
 	lookups *semaphore.Weighted
 
@@ -103,7 +103,9 @@ type Server struct {
 	// perAddress counts the connections of each address, of which it may have mostOfAddress, and all of them most.
 	perAddress          map[netip.Addr]int
 	most, mostOfAddress int
+	warned              time.Time     // of refusals
 	first, idle         time.Duration // firstPatience, idlePatience
+	lookup              time.Duration // lookupPatience
 
 	open atomic.Int64
 }
@@ -134,9 +136,10 @@ func New(cfg Config) (*Server, error) {
 		send:   room.New(sendBytes, sendPatience, cfg.Clock), making: room.New(makingBytes, sendPatience, cfg.Clock),
 		holding:   room.New(holdingBytes, sendPatience, cfg.Clock),
 		keptParts: room.New(keptFetchParts, stallPatience, cfg.Clock), namedParts: room.New(namedFetchParts, stallPatience, cfg.Clock),
-		lookups:   semaphore.NewWeighted(offsetLookups),
-		listeners: make(map[net.Listener]struct{}), conns: make(map[*conn]struct{}), perAddress: make(map[netip.Addr]int),
-		most: mostConnections(), first: firstPatience, idle: idlePatience,
+		queuedParts: room.New(queuedFetchParts, stallPatience, cfg.Clock),
+		lookups:     semaphore.NewWeighted(offsetLookups),
+		listeners:   make(map[net.Listener]struct{}), conns: make(map[*conn]struct{}), perAddress: make(map[netip.Addr]int),
+		most: mostConnections(), first: firstPatience, idle: idlePatience, lookup: lookupPatience,
 	}
 	s.mostOfAddress = (s.most + 1) / 2
 	s.ctx, s.stop = context.WithCancelCause(context.Background())
@@ -225,12 +228,8 @@ func (s *Server) admit(accepted net.Conn) {
 	from := addressOf(accepted)
 	s.mu.Lock()
 	if s.draining || len(s.conns) >= s.most || s.perAddress[from] >= s.mostOfAddress {
-		draining := s.draining
+		s.refuse(accepted, from)
 		s.mu.Unlock()
-		if !draining {
-			s.Telemetry.refused(s.ctx)
-		}
-		_ = accepted.Close() // nothing was said yet
 		return
 	}
 	c := newConn(s, accepted)
@@ -253,6 +252,28 @@ func (s *Server) admit(accepted net.Conn) {
 		s.open.Add(-1)
 	}()
 }
+
+// warnEvery is how often it is told at most that clients are refused.
+const warnEvery = time.Minute
+
+// refuse ends a connection of which nobody has said anything yet. The server is locked.
+func (s *Server) refuse(accepted net.Conn, from netip.Addr) {
+	_ = accepted.Close() // nothing was said yet
+	if s.draining {
+		return
+	}
+	s.Telemetry.refused(s.ctx)
+	now := s.Clock.Now()
+	if !s.warned.IsZero() && now.Sub(s.warned) < warnEvery {
+		return
+	}
+	s.warned = now
+	s.Logger.Warn("Kafka clients are refused because too many are connected; if these are yours, raise the limit of open files, or have them close what they do not use",
+		"address", from.String(), "connections", len(s.conns), "limit", s.most, "connections_of_address", s.perAddress[from], "limit_of_address", s.mostOfAddress)
+}
+
+// crowded tells whether half of the connections that there may be are taken.
+func (s *Server) crowded() bool { return 2*s.open.Load() >= int64(s.most) }
 
 // Drain accepts nobody any more, takes no further request, and returns when what was taken is answered or ctx ends. Clients see their
 // connections end, and ask for leaders elsewhere.

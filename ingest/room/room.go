@@ -194,6 +194,22 @@ func (s *Share) Settle(evict func() bool) {
 	s.room.mu.Unlock()
 }
 
+// Size is how many bytes the share has.
+func (s *Share) Size() int64 {
+	s.room.mu.Lock()
+	defer s.room.mu.Unlock()
+	return s.size
+}
+
+// Shrink gives back what the share has beyond so many bytes.
+func (s *Share) Shrink(to int64) {
+	s.room.mu.Lock()
+	more := max(s.size-to, 0)
+	s.size -= more
+	s.room.mu.Unlock()
+	s.room.free.Release(more)
+}
+
 // Sent says that the peer has taken so many bytes, and gives them back.
 func (s *Share) Sent(size int64) {
 	s.room.mu.Lock()

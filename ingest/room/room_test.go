@@ -87,3 +87,23 @@ func TestWhoStallsLongestGoesFirst(t *testing.T) {
 	share("e", true)
 	want("")
 }
+
+// TestShrink: what a share turns out not to need is somebody else's at once.
+func TestShrink(t *testing.T) {
+	r := New(100, time.Hour, clock.System())
+	s := r.Try(90, nil)
+	s.Shrink(95)
+	if s.Size() != 90 || r.Try(11, nil) != nil {
+		t.Error("a share grew")
+	}
+	s.Shrink(30)
+	other := r.Try(70, nil)
+	if s.Size() != 30 || other == nil {
+		t.Fatalf("a share of 30 bytes has %d", s.Size())
+	}
+	other.Give()
+	s.Give()
+	if r.Try(100, nil) == nil {
+		t.Error("the room is not given back")
+	}
+}
