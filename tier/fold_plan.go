@@ -27,6 +27,9 @@ const (
 	foldBytes = 64 << 20
 	// foldFull is the size from which an object is left alone while the number of records is no worry.
 	foldFull = foldBytes / 2
+	// foldLarge is the size from which an object is left alone as well when its blocks have foldBlock bytes or more on average.
+	foldLarge = 4 << 20
+	foldBlock = 128 << 10
 	// foldEntries bounds the index of an output; an object with half of it counts as full.
 	foldEntries = 500_000
 	// foldPressure is the number of records from which full objects are folded too.
@@ -41,7 +44,11 @@ const (
 // the full ones of 32 MiB and more, and a byte is rewritten about once per factor of 64 between the size at which it was
 // flushed and a full object: once at 1 MiB, at most three times at 1 KiB.
 //
-// Full objects stay until there are 8,000 records (256 GB at least: compaction has not run for long). From there on the
+// An object of 4 MiB and more whose blocks are large counts as full, too: it is what a node flushes under load from some dozens of partitions. No reader
+// gains from a rewriting, since one reads a block of 1 MiB at most at a time, or all of an object; and the node would pay for it when it has least to
+// spare, with a third of its time and of what its disk or its link to the store can do.
+//
+// Full objects stay until there are 8,000 records (32 GB at least: compaction has not run for long). From there on the
 // smallest are folded whatever their size, up to 128, 256 and in the end MaxPutBytes at a time. What a node can hold in 10,000
 // records is thus 5 TB; PlanFold then returns nil although there are MaxRecords, and the node must take nothing more.
 func PlanFold(records []FoldCandidate) []int {
@@ -76,7 +83,9 @@ func PlanFold(records []FoldCandidate) []int {
 }
 
 // full says whether an object is left alone while the number of records is no worry.
-func (c FoldCandidate) full() bool { return c.Size >= foldFull || c.Entries >= foldEntries/2 }
+func (c FoldCandidate) full() bool {
+	return c.Size >= foldFull || c.Entries >= foldEntries/2 || c.Size >= max(foldLarge, int64(c.Entries)*foldBlock)
+}
 
 // foldTier returns the tier of a size: 0 up to 1 KiB, and one more for each factor.
 func foldTier(size int64) int {

@@ -17,27 +17,29 @@ func TestPlanFold(t *testing.T) {
 	}
 	rng := rand.New(rand.NewPCG(1, 2))
 	for _, load := range []struct {
-		name string
-		size func() int64
-		most int // records
-		of   int // share of the flushes
+		name    string
+		size    func() int64
+		entries int
+		most    int // records
+		of      int // share of the flushes
 	}{
-		{"idle, 1 KiB", func() int64 { return 1 << 10 }, 700, 1},
-		{"1 KiB to 64 KiB", func() int64 { return 1<<10 + rng.Int64N(63<<10) }, 1000, 1},
-		{"1 KiB to 8 MiB, even in powers", func() int64 { return (1 << 10) << rng.IntN(14) }, MaxRecords, 1},
-		{"busy, 8 MiB", func() int64 { return 8 << 20 }, MaxRecords, 2}, // a million would be 8 TB, more than 10,000 objects hold
+		{"idle, 1 KiB", func() int64 { return 1 << 10 }, 16, 700, 1},
+		{"1 KiB to 64 KiB", func() int64 { return 1<<10 + rng.Int64N(63<<10) }, 16, 1000, 1},
+		{"1 KiB to 8 MiB, even in powers", func() int64 { return (1 << 10) << rng.IntN(14) }, 16, MaxRecords, 1},
+		{"busy, 8 MiB of 16 partitions", func() int64 { return 8 << 20 }, 16, MaxRecords, 2}, // a million would be 8 TB, more than 10,000 objects hold
+		{"busy, 8 MiB of 1,000 partitions", func() int64 { return 8 << 20 }, 1000, MaxRecords, 2},
 		{"odd, 63 small to a large", func() int64 {
 			if rng.IntN(64) == 0 {
 				return 8 << 20
 			}
 			return 2 << 10
-		}, MaxRecords, 1},
+		}, 16, MaxRecords, 1},
 	} {
-		t.Run(load.name, func(t *testing.T) { simulateFolds(t, flushes/load.of, load.most, load.size) })
+		t.Run(load.name, func(t *testing.T) { simulateFolds(t, flushes/load.of, load.most, load.size, load.entries) })
 	}
 }
 
-func simulateFolds(t *testing.T, flushes, most int, size func() int64) {
+func simulateFolds(t *testing.T, flushes, most int, size func() int64, entries int) {
 	t.Helper()
 	const every = 16 // flushes between two looks at the plan
 	var (
@@ -50,7 +52,7 @@ func simulateFolds(t *testing.T, flushes, most int, size func() int64) {
 		n := size()
 		flushed += n
 		seq++
-		records = append(records, FoldCandidate{Incarnation: 1, Seq: seq, Size: n, Entries: 16})
+		records = append(records, FoldCandidate{Incarnation: 1, Seq: seq, Size: n, Entries: entries})
 		high = max(high, len(records))
 		if count++; count%every != 0 {
 			continue
@@ -60,10 +62,10 @@ func simulateFolds(t *testing.T, flushes, most int, size func() int64) {
 				t.Fatalf("plan %v", plan)
 			}
 			var sum int64
-			entries := 0
+			together := 0
 			for _, i := range plan {
 				sum += records[i].Size
-				entries += records[i].Entries
+				together += records[i].Entries
 			}
 			if len(records) < foldPressure && sum > foldBytes || sum > MaxPutBytes {
 				t.Fatalf("a fold of %d bytes at %d records", sum, len(records))
@@ -75,7 +77,7 @@ func simulateFolds(t *testing.T, flushes, most int, size func() int64) {
 				records = slices.Delete(records, i-k, i-k+1)
 			}
 			seq++
-			records = append(records, FoldCandidate{Incarnation: 1, Seq: seq, Size: sum, Entries: min(entries, 64)})
+			records = append(records, FoldCandidate{Incarnation: 1, Seq: seq, Size: sum, Entries: max(min(together, 4*entries), int(sum>>20))})
 		}
 	}
 	t.Logf("%d flushes, %d MiB: at most %d records, %d now; %d folds of up to %d inputs and %d MiB; rewritten %.2f times",
@@ -98,5 +100,29 @@ func TestPlanFoldManyEntries(t *testing.T) {
 	plan := PlanFold(records)
 	if len(plan) < 2 || plan[0] < 100 {
 		t.Errorf("plan %v", plan)
+	}
+}
+
+// TestPlanFoldLeavesLargeObjects: what a busy node flushes is folded only for the sake of small blocks, or when records become many.
+func TestPlanFoldLeavesLargeObjects(t *testing.T) {
+	flushed := func(n, entries int) (records []FoldCandidate) {
+		for i := range n {
+			records = append(records, FoldCandidate{Seq: meta.Seq(i), Size: 8 << 20, Entries: entries})
+		}
+		return records
+	}
+	for _, c := range []struct {
+		records, entries int
+		folds            bool
+	}{
+		{foldPressure - 1, 16, false},
+		{foldPressure - 1, 64, false},
+		{foldPressure, 16, true},
+		{8, 65, true},
+		{7, 65, false},
+	} {
+		if plan := PlanFold(flushed(c.records, c.entries)); (plan != nil) != c.folds {
+			t.Errorf("%d objects of 8 MiB with %d entries: plan %v", c.records, c.entries, plan)
+		}
 	}
 }
