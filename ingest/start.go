@@ -143,7 +143,13 @@ func (i *incarnation) open(began time.Time) error {
 	if i.registration.PreviousHead != nil {
 		durable = wal.LSN(i.registration.PreviousHead.WAL)
 	}
-	i.log, err = wal.Open(wal.Config{FS: n.deps.FS, Dir: n.config.LogDir, FileBytes: n.config.LogFileBytes, Durable: durable})
+	var salt [4]byte
+	if _, err := io.ReadFull(n.deps.Random, salt[:]); err != nil {
+		return fmt.Errorf("draw a salt for the log on disk: %w", err)
+	}
+	i.log, err = wal.Open(wal.Config{
+		FS: n.deps.FS, Dir: n.config.LogDir, FileBytes: n.config.LogFileBytes, Durable: durable, Salt: binary.BigEndian.Uint32(salt[:]),
+	})
 	if err != nil {
 		return fmt.Errorf("open the log on disk: %w", err)
 	}

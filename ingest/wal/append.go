@@ -3,8 +3,6 @@ package wal
 import (
 	"errors"
 	"fmt"
-	"io/fs"
-	"path"
 
 	"github.com/tidemark-io/tidemark/disk"
 )
@@ -70,7 +68,8 @@ func (l *Log) Append(frames []Frame, at []LSN) error {
 	return nil
 }
 
-// write encodes frames to a file from off on, and zeros behind them over what an append before left there.
+// write encodes frames to a file from off on, and zeros behind them: over what an append before left there, and where the next frame will stand in a file
+// whose bytes are of an earlier life.
 func (l *Log) write(f *logFile, off int64, frames []Frame, at []LSN, synced LSN) error {
 	flush := func(p []byte) error {
 		if len(p) == 0 {
@@ -82,7 +81,7 @@ func (l *Log) write(f *logFile, off int64, frames []Frame, at []LSN, synced LSN)
 	}
 	l.buffer = l.buffer[:0]
 	for n, frame := range frames {
-		l.buffer = appendFrameHeader(l.buffer, at[n], synced, frame)
+		l.buffer = appendFrameHeader(l.buffer, f.salt, at[n], synced, frame)
 		direct := len(frame.Batch) >= directBytes
 		if !direct {
 			l.buffer = append(l.buffer, frame.Batch...)
@@ -98,6 +97,9 @@ func (l *Log) write(f *logFile, off int64, frames []Frame, at []LSN, synced LSN)
 				return err
 			}
 		}
+	}
+	if f.recycled {
+		l.buffer = append(l.buffer, make([]byte, min(frameHeaderSize, f.allocated-off-int64(len(l.buffer))))...)
 	}
 	if err := flush(l.buffer); err != nil {
 		return err
@@ -155,7 +157,7 @@ func (l *Log) roll(current *logFile, end LSN, group int64) (*logFile, error) {
 	l.mu.Lock()
 	l.synced = max(l.synced, end)
 	l.mu.Unlock()
-	next, err := l.make(fileHeader{first: end, synced: end}, max(l.config.FileBytes, fileHeaderSize+group), nil)
+	next, err := l.make(fileHeader{first: end, synced: end, salt: l.config.Salt}, max(l.config.FileBytes, fileHeaderSize+group), nil)
 	if err != nil {
 		if errors.Is(err, disk.ErrNoSpace) {
 			return nil, err
@@ -166,50 +168,6 @@ func (l *Log) roll(current *logFile, end LSN, group int64) (*logFile, error) {
 	l.files = append(l.files, next)
 	l.mu.Unlock()
 	return next, nil
-}
-
-// make writes a log file of size bytes, in which fill places the frames, under a passing name; syncs it; and gives it its
-// name, for good. So a file under its own name has always been whole. On disk.ErrNoSpace it was not made.
-func (l *Log) make(h fileHeader, size int64, fill func(disk.File) error) (*logFile, error) {
-	name := path.Join(l.config.Dir, fileName(h.first))
-	passing := passingName(name)
-	fsys := l.config.FS
-	f, err := fsys.Create(passing)
-	if errors.Is(err, fs.ErrExist) { // left behind by an attempt that could not clean up
-		if err = fsys.Remove(passing); err == nil {
-			f, err = fsys.Create(passing)
-		}
-	}
-	if err != nil {
-		return nil, fmt.Errorf("make log file %s: %w", passing, err)
-	}
-	write := func() error {
-		if err := f.Allocate(size); err != nil {
-			return err
-		}
-		if _, err := f.WriteAt(h.encode(), 0); err != nil {
-			return err
-		}
-		if fill != nil {
-			if err := fill(f); err != nil {
-				return err
-			}
-		}
-		return f.Sync()
-	}
-	if err := write(); err != nil {
-		err = fmt.Errorf("make log file %s of %d bytes: %w", name, size, err)
-		return nil, errors.Join(err, f.Close(), fsys.Remove(passing))
-	}
-	err = fsys.Rename(passing, name)
-	if err == nil {
-		err = fsys.SyncDir(l.config.Dir)
-	}
-	if err != nil {
-		// Whether the file has its name is open, so this is never just a lack of space: the next Open sees.
-		return nil, errors.Join(fmt.Errorf("name log file %s: %v", name, err), f.Close()) //nolint:errorlint // on purpose
-	}
-	return &logFile{first: h.first, end: h.first, name: name, file: f, allocated: size}, nil
 }
 
 // Sync makes everything appended before the call durable and returns the LSN below which that holds. After an error the log

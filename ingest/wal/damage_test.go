@@ -3,6 +3,7 @@ package wal
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/tidemark-io/tidemark/disk/crashdisk"
@@ -17,6 +18,41 @@ type damaged struct {
 	rewrote LSN // durable when the last file was written anew: its header says so
 	durable LSN
 	files   []string
+}
+
+// damagedLogs are logs to be damaged: one whose last file is new, and one whose last file is recycled, with frames of an earlier life behind its own.
+func damagedLogs(t *testing.T, judge func(*testing.T, *damaged)) {
+	t.Helper()
+	t.Run("new", func(t *testing.T) { judge(t, newDamaged(t)) })
+	t.Run("recycled", func(t *testing.T) { judge(t, newDamagedRecycled(t)) })
+}
+
+func newDamagedRecycled(t *testing.T) *damaged {
+	t.Helper()
+	d := &damaged{fsys: crashdisk.New()}
+	d.config = Config{FS: d.fsys, Dir: testDir, FileBytes: 2000, Salt: 77}
+	l := mustOpen(t, d.config)
+	last := l.files[0]
+	for n := 0; len(l.files) != 3 || !last.recycled; n++ {
+		d.written = append(d.written, mustAppend(t, l, frameOf(n, 150))...)
+		if len(l.files) > 3 {
+			if err := l.Trim(l.files[0].end); err != nil {
+				t.Fatal(err)
+			}
+		}
+		last = l.files[len(l.files)-1]
+	}
+	d.rewrote = last.first
+	d.written = append(d.written, mustAppend(t, l, frameOf(100, 70), frameOf(101, 0))...)
+	mustSync(t, l)
+	d.written = append(d.written, mustAppend(t, l, frameOf(102, 70))...)
+	d.durable = mustSync(t, l)
+	d.written = append(d.written, mustAppend(t, l, frameOf(103, 70), frameOf(104, 30))...)
+	for _, f := range l.files {
+		d.files = append(d.files, f.name)
+	}
+	d.written = slices.DeleteFunc(d.written, func(e entry) bool { return e.at < l.Start() })
+	return d
 }
 
 func newDamaged(t *testing.T) *damaged {
@@ -92,8 +128,10 @@ func (d *damaged) end(n int) (first LSN, end int) {
 
 // TestEveryByte flips a bit in every byte of every file. What was synced is there, or the damage is reported: a readable frame
 // behind it tells. Only what was not synced may be cut off.
-func TestEveryByte(t *testing.T) {
-	d := newDamaged(t)
+func TestEveryByte(t *testing.T) { damagedLogs(t, everyByte) }
+
+func everyByte(t *testing.T, d *damaged) {
+	t.Helper()
 	for n, file := range d.files {
 		clean := d.content(t, file)
 		_, end := d.end(n)
@@ -114,8 +152,10 @@ func TestEveryByte(t *testing.T) {
 
 // TestZeroTail cuts the last file off at every byte, and fills it with zeros again or not. Below what its header says, that is
 // damage; Durable says more.
-func TestZeroTail(t *testing.T) {
-	d := newDamaged(t)
+func TestZeroTail(t *testing.T) { damagedLogs(t, zeroTail) }
+
+func zeroTail(t *testing.T, d *damaged) {
+	t.Helper()
 	file := d.files[2]
 	clean := d.content(t, file)
 	first, end := d.end(2)
@@ -159,8 +199,10 @@ func TestZeroTail(t *testing.T) {
 }
 
 // TestDamageBehind fills what lies behind the last frame with rubbish: a torn tail, of which nothing is taken.
-func TestDamageBehind(t *testing.T) {
-	d := newDamaged(t)
+func TestDamageBehind(t *testing.T) { damagedLogs(t, damageBehind) }
+
+func damageBehind(t *testing.T, d *damaged) {
+	t.Helper()
 	file := d.files[2]
 	clean := d.content(t, file)
 	_, end := d.end(2)
@@ -197,8 +239,10 @@ func TestDamageBehind(t *testing.T) {
 }
 
 // TestLyingHeaders: headers with a right checksum that cannot be true.
-func TestLyingHeaders(t *testing.T) {
-	d := newDamaged(t)
+func TestLyingHeaders(t *testing.T) { damagedLogs(t, lyingHeaders) }
+
+func lyingHeaders(t *testing.T, d *damaged) {
+	t.Helper()
 	second, end := d.end(1)
 	last, _ := d.end(2)
 	for _, c := range []struct {

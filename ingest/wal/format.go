@@ -11,7 +11,7 @@ import (
 const (
 	fileHeaderSize  = 32
 	frameHeaderSize = 64
-	formatVersion   = 1
+	formatVersion   = 2
 
 	fileSuffix    = ".wal"
 	passingSuffix = ".wal.new" // of a file that is being written
@@ -58,18 +58,31 @@ func parseFileName(name string) (LSN, bool) {
 func passingName(name string) string { return strings.TrimSuffix(name, fileSuffix) + passingSuffix }
 
 // fileHeader is the header of a file. synced is what was durable when the file was written: its beginning for a new one, the
-// recovered end for one that recovery wrote anew.
+// recovered end for one that recovery wrote anew. recycled says that behind the frames, and zeros for the header of another, lies what the file held in an
+// earlier life; else zeros do.
+//
+// salt goes into the checksums of the headers of its frames. Who produces knows no salt, and so cannot have anything in a batch that would be taken for a frame
+// where frames are searched for behind a broken place.
 type fileHeader struct {
 	first, synced LSN
+	recycled      bool
+	salt          uint32
 }
+
+// recycledFlag is set in a file's flags.
+const recycledFlag = 1
 
 func (h fileHeader) encode() []byte {
 	out := make([]byte, fileHeaderSize)
 	copy(out, fileMagic[:])
 	e := binary.BigEndian
 	e.PutUint16(out[4:], formatVersion)
+	if h.recycled {
+		e.PutUint16(out[6:], recycledFlag)
+	}
 	e.PutUint64(out[8:], uint64(h.first))
 	e.PutUint64(out[16:], uint64(h.synced))
+	e.PutUint32(out[24:], h.salt)
 	e.PutUint32(out[28:], crc32.Checksum(out[:28], castagnoli))
 	return out
 }
@@ -81,12 +94,16 @@ func decodeFileHeader(p []byte, first LSN) (h fileHeader, reason string, unknown
 	if len(p) < fileHeaderSize || [4]byte(p[:4]) != fileMagic {
 		return h, "no file header", false
 	}
+	version := e.Uint16(p[4:])
 	h = fileHeader{first: LSN(e.Uint64(p[8:])), synced: LSN(e.Uint64(p[16:]))}
+	if version > 1 {
+		h.recycled, h.salt = e.Uint16(p[6:])&recycledFlag != 0, e.Uint32(p[24:])
+	}
 	switch {
 	case crc32.Checksum(p[:28], castagnoli) != e.Uint32(p[28:]):
 		return h, "file header does not match its checksum", false
-	case e.Uint16(p[4:]) != formatVersion:
-		return h, fmt.Sprintf("file of version %d, this release reads %d", e.Uint16(p[4:]), formatVersion), true
+	case version == 0 || version > formatVersion:
+		return h, fmt.Sprintf("file of version %d, this release reads 1 and %d", version, formatVersion), true
 	case h.first != first:
 		return h, fmt.Sprintf("file header says first LSN %d", h.first), false
 	case h.synced < first:
@@ -95,8 +112,8 @@ func decodeFileHeader(p []byte, first LSN) (h fileHeader, reason string, unknown
 	return h, "", false
 }
 
-// appendFrameHeader encodes the header of a frame behind out.
-func appendFrameHeader(out []byte, at, synced LSN, f Frame) []byte {
+// appendFrameHeader encodes the header of a frame behind out, for a file with that salt.
+func appendFrameHeader(out []byte, salt uint32, at, synced LSN, f Frame) []byte {
 	start := len(out)
 	out = append(out, frameMagic[:]...)
 	out = append(out, 0, 0, 0, 0)
@@ -109,13 +126,13 @@ func appendFrameHeader(out []byte, at, synced LSN, f Frame) []byte {
 	out = e.AppendUint64(out, uint64(f.AppendTime))
 	out = e.AppendUint32(out, uint32(len(f.Batch)))
 	out = e.AppendUint32(out, crc32.Checksum(f.Batch, castagnoli))
-	e.PutUint32(out[start+4:], crc32.Checksum(out[start+8:start+frameHeaderSize], castagnoli))
+	e.PutUint32(out[start+4:], crc32.Checksum(out[start+8:start+frameHeaderSize], castagnoli)^salt)
 	return out
 }
 
-// decodeFrameHeader reads the header of the frame at an LSN, of which its file can hold left bytes at most; the reason says why
+// decodeFrameHeader reads the header of the frame at an LSN of a file with that salt, which can hold left bytes of it at most; the reason says why
 // it is none. A length is believed only once it fits: whoever takes memory for it takes no more than the file has.
-func decodeFrameHeader(p []byte, at LSN, left int64) (h frameHeader, reason string) {
+func decodeFrameHeader(p []byte, salt uint32, at LSN, left int64) (h frameHeader, reason string) {
 	if len(p) < frameHeaderSize {
 		return h, "frame header ends too early"
 	}
@@ -123,7 +140,7 @@ func decodeFrameHeader(p []byte, at LSN, left int64) (h frameHeader, reason stri
 		return h, "no frame header"
 	}
 	e := binary.BigEndian
-	if crc32.Checksum(p[8:frameHeaderSize], castagnoli) != e.Uint32(p[4:]) {
+	if crc32.Checksum(p[8:frameHeaderSize], castagnoli)^salt != e.Uint32(p[4:]) {
 		return h, "frame header does not match its checksum"
 	}
 	h.lsn, h.synced = LSN(e.Uint64(p[8:])), LSN(e.Uint64(p[16:]))

@@ -14,11 +14,11 @@ import (
 func FuzzRecover(f *testing.F) {
 	seed := fileHeader{}.encode()
 	f.Add(seed)
-	seed = appendFrame(seed, 0, 0, frameOf(1, 10))
+	seed = appendFrame(seed, 0, 0, 0, frameOf(1, 10))
 	f.Add(seed)
-	seed = appendFrame(seed, 74, 74, frameOf(2, 0))
+	seed = appendFrame(seed, 0, 74, 74, frameOf(2, 0))
 	f.Add(append(seed, make([]byte, 100)...))
-	long := appendFrame(bytes.Clone(seed), 138, 0, frameOf(3, 5))
+	long := appendFrame(bytes.Clone(seed), 0, 138, 0, frameOf(3, 5))
 	f.Add(long[:len(long)-1])
 	f.Add([]byte("TMWL"))
 	f.Fuzz(func(t *testing.T, p []byte) {

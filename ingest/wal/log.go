@@ -3,7 +3,6 @@ package wal
 import (
 	"errors"
 	"fmt"
-	"path"
 	"slices"
 	"sync"
 
@@ -21,6 +20,8 @@ type Config struct {
 	// Durable is what others know to have been durable here, 0 when nobody knows. A log that ends below it is ErrRolledBack,
 	// one that is damaged below it a *CorruptionError.
 	Durable LSN
+	// Salt is a number that who writes batches does not know: see fileHeader. Each Open may have another.
+	Salt uint32
 }
 
 // greatestFrame bounds Config.MaxFrameBytes.
@@ -40,6 +41,7 @@ type Log struct {
 	files  []*logFile // by first LSN; the last is written to
 	end    LSN        // everything appended lies below
 	synced LSN        // everything below is durable
+	spares []*logFile // trimmed, to be written anew
 	failed error
 	closed bool
 }
@@ -49,6 +51,9 @@ type logFile struct {
 	first, end LSN // end: of what was appended, guarded by Log.mu
 	name       string
 	allocated  int64
+	salt       uint32
+	writable   bool
+	recycled   bool // frames of an earlier life lie behind its own
 
 	use    sync.RWMutex
 	file   disk.File
@@ -111,7 +116,8 @@ func (l *Log) fail(err error) error {
 
 // Trim removes the files that lie wholly below an LSN, oldest first and each for good before the next, so that what is left
 // is always the end of the log without a gap. The file that is written to stays: its name carries the LSN over a restart.
-// After an error the log has failed: with one removal in doubt a second one could leave a gap.
+// Up to maxSpares files stay on disk, to be written anew. After an error the log has failed: with one removal in doubt a second
+// one could leave a gap.
 func (l *Log) Trim(below LSN) error {
 	for {
 		l.mu.Lock()
@@ -126,7 +132,7 @@ func (l *Log) Trim(below LSN) error {
 		oldest := l.files[0]
 		l.files = l.files[1:]
 		l.mu.Unlock()
-		if err := errors.Join(oldest.close(), l.remove(path.Base(oldest.name))); err != nil {
+		if err := l.retire(oldest); err != nil {
 			return l.fail(fmt.Errorf("trim the log: %w", err))
 		}
 	}
@@ -163,7 +169,7 @@ func (l *Log) Synced() LSN {
 	return l.synced
 }
 
-// Size is what the log takes on disk, in bytes.
+// Size is what the log takes on disk, in bytes, spare files aside.
 func (l *Log) Size() int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -199,7 +205,8 @@ func (l *Log) Close() error {
 
 func (l *Log) closeFiles() error {
 	l.mu.Lock()
-	files := slices.Clone(l.files)
+	files := slices.Concat(l.files, l.spares)
+	l.spares = nil
 	l.mu.Unlock()
 	var err error
 	for _, f := range files {

@@ -205,7 +205,7 @@ func TestUnknownVersion(t *testing.T) {
 		t.Fatal(err)
 	}
 	h := fileHeader{}.encode()
-	h[5] = 2
+	h[5] = formatVersion + 1
 	putHeaderCRC(h)
 	copy(p, h)
 	if err := fsys.WriteFile(name, p); err != nil {

@@ -47,7 +47,7 @@ func (l *Log) Read(at LSN, buf []byte) (Frame, error) {
 	if err := readFull(f.file, head[:], off); err != nil {
 		return Frame{}, fmt.Errorf("read log file %s at %d: %w", f.name, off, err)
 	}
-	h, reason := decodeFrameHeader(head[:], at, left)
+	h, reason := decodeFrameHeader(head[:], f.salt, at, left)
 	if reason != "" {
 		return Frame{}, &CorruptionError{File: f.name, Offset: off, LSN: at, Reason: reason}
 	}
@@ -108,6 +108,7 @@ func (f *logFile) replay(end LSN, fn func(at LSN, f Frame) error) error {
 	if err != nil {
 		return err
 	}
+	s.salt = f.salt
 	at, reason, err := s.walk(end, func(at LSN, h frameHeader, batch []byte) error {
 		frame := h.frame
 		frame.Batch = batch

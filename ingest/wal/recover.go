@@ -17,7 +17,7 @@ import (
 type Recovery struct {
 	Start, End LSN
 	Frames     int
-	// TornBytes is what was cut off behind the last whole frame, and TornFile where; 0 after a clean stop.
+	// TornBytes is what was cut off behind the last whole frame, at most, and TornFile where; 0 after a clean stop.
 	TornBytes int64
 	TornFile  string
 }
@@ -45,7 +45,7 @@ func (l *Log) recover() error {
 		if l.config.Durable > 0 {
 			return fmt.Errorf("%w: %s is empty, but LSN %d was durable", ErrRolledBack, l.config.Dir, l.config.Durable)
 		}
-		f, err := l.make(fileHeader{}, l.config.FileBytes, nil)
+		f, err := l.make(fileHeader{salt: l.config.Salt}, l.config.FileBytes, nil)
 		if err != nil {
 			return err
 		}
@@ -106,6 +106,7 @@ func (l *Log) open(first LSN) (f disk.File, s *scanner, h fileHeader, err error)
 			case reason != "":
 				err = &CorruptionError{File: name, LSN: first, Reason: reason}
 			}
+			s.salt = h.salt
 		}
 	}
 	if err != nil {
@@ -136,7 +137,7 @@ func (l *Log) recoverSealed(first, next LSN) error {
 		return errors.Join(err, f.Close())
 	}
 	l.recovery.Frames += frames
-	l.files = append(l.files, &logFile{first: first, end: next, name: s.name, file: f, allocated: s.size})
+	l.files = append(l.files, &logFile{first: first, end: next, name: s.name, file: f, allocated: s.size, salt: h.salt})
 	return nil
 }
 
@@ -176,9 +177,21 @@ func (l *Log) judgeTail(s *scanner, h fileHeader, at LSN, reason string) (torn i
 		if err != nil {
 			return 0, err
 		}
-		if beyond || at < l.config.Durable {
+		if beyond {
 			return 0, s.corruption(at, reason)
 		}
+	}
+	if h.recycled {
+		ended, err := s.endsAt(at)
+		if err != nil {
+			return 0, err
+		}
+		if ended {
+			torn = 0
+		}
+	}
+	if torn > 0 && at < l.config.Durable {
+		return 0, s.corruption(at, reason)
 	}
 	if at < l.config.Durable {
 		return 0, fmt.Errorf("%w: %s ends at LSN %d, but LSN %d was durable: an older copy of the disk", ErrRolledBack, l.config.Dir, at, l.config.Durable)
@@ -206,7 +219,7 @@ func (l *Log) rewrite(s *scanner, end LSN) error {
 		}
 		return nil
 	}
-	header := fileHeader{first: s.first, synced: end}
+	header := fileHeader{first: s.first, synced: end, salt: s.salt}
 	f, err := l.make(header, max(l.config.FileBytes, stop), fill)
 	if errors.Is(err, disk.ErrNoSpace) {
 		// Room for what is there is enough to start with: the flush of it is what makes room.

@@ -15,6 +15,7 @@ type scanner struct {
 	file   disk.File
 	name   string
 	first  LSN
+	salt   uint32
 	size   int64 // of the file
 	window []byte
 	base   int64 // file offset of the window
@@ -61,7 +62,7 @@ func (s *scanner) frame(at LSN) (h frameHeader, batch []byte, reason string, err
 	if err != nil {
 		return h, nil, "", err
 	}
-	if h, reason = decodeFrameHeader(head, at, s.size-off); reason != "" {
+	if h, reason = decodeFrameHeader(head, s.salt, at, s.size-off); reason != "" {
 		return h, nil, reason, nil
 	}
 	if batch, err = s.bytes(off+frameHeaderSize, h.length); err != nil {
@@ -107,7 +108,7 @@ func (s *scanner) syncedBeyond(broken LSN) (bool, error) {
 		if err != nil {
 			return false, err
 		}
-		h, reason := decodeFrameHeader(head, s.first+LSN(off-fileHeaderSize), s.size-off)
+		h, reason := decodeFrameHeader(head, s.salt, s.first+LSN(off-fileHeaderSize), s.size-off)
 		if reason == "" && h.synced > broken {
 			return true, nil
 		}
@@ -131,4 +132,10 @@ func (s *scanner) tornBytes(from LSN) (int64, error) {
 		off += int64(len(p))
 	}
 	return last - start, nil
+}
+
+// endsAt tells whether zeros stand where a frame would begin, as they do behind the last group of a file that is recycled.
+func (s *scanner) endsAt(at LSN) (bool, error) {
+	p, err := s.bytes(s.offset(at), frameHeaderSize)
+	return len(bytes.Trim(p, "\x00")) == 0, err
 }
