@@ -58,6 +58,10 @@ type File interface {
 	// ErrNoSpace, where the file system can promise that, and a Sync after them need not change the file's length. What the
 	// file holds stays, what is new reads as zeros. It fails with ErrNoSpace and leaves the file's length open.
 	Allocate(size int64) error
+	// WriteOut has what was written to a range on its way to the device and returns when it is there, where the system can tell,
+	// so that a later Sync has little left to do and the syncs of other files need not wait for all of it at once. It makes
+	// nothing durable. After an error the same holds as after one of Sync.
+	WriteOut(off, length int64) error
 	// Truncate sets the length. Durable after Sync.
 	Truncate(size int64) error
 	// Sync makes data and length durable. After an error nothing may be assumed about what was written since the last

@@ -156,6 +156,8 @@ func (o *osFile) Size() (int64, error) {
 
 func (o *osFile) Allocate(size int64) error { return classify(allocate(o.f, size)) }
 
+func (o *osFile) WriteOut(off, length int64) error { return classify(writeOut(o.f, off, length)) }
+
 func (o *osFile) Truncate(size int64) error { return classify(o.f.Truncate(size)) }
 
 func (o *osFile) Sync() error { return classify(dataSync(o.f)) }

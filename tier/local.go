@@ -23,6 +23,9 @@ const (
 	// localGather is the size from which a part of a body is written by itself; smaller ones are gathered first, so that
 	// ten thousand small batches do not cost ten thousand system calls.
 	localGather = 64 << 10
+	// localWriteOut is what is written to a file before it is on its way to the device: the sync of a log on the same disk then
+	// waits for so much at most, and not for a whole object.
+	localWriteOut = 512 << 10
 	// localKnownDirs bounds the set of folders known to be durable.
 	localKnownDirs = 4096
 )
@@ -173,9 +176,12 @@ func (l *Local) writeTemp(ctx context.Context, temp string, body [][]byte) error
 	}
 	err = writeParts(ctx, f, body)
 	if err == nil {
-		if err = f.Sync(); err != nil && !errors.Is(err, disk.ErrNoSpace) {
-			err = l.poison(err)
+		if err = f.Sync(); err != nil {
+			err = &syncError{err}
 		}
+	}
+	if _, failed := errors.AsType[*syncError](err); failed && !errors.Is(err, disk.ErrNoSpace) {
+		err = l.poison(err)
 	}
 	if cerr := f.Close(); err == nil {
 		err = cerr
@@ -188,24 +194,38 @@ func (l *Local) writeTemp(ctx context.Context, temp string, body [][]byte) error
 
 var gatherBuffers = sync.Pool{New: func() any { b := make([]byte, 0, 4*localGather); return &b }}
 
-// writeParts writes the parts behind each other, gathering small ones.
-func writeParts(ctx context.Context, f io.WriterAt, body [][]byte) error {
+// syncError is a failure to bring to the device what had been written.
+type syncError struct{ error }
+
+func (e *syncError) Unwrap() error { return e.error }
+
+// writeParts writes the parts behind each other, gathering small ones. All but the last of it is on the device when it returns.
+func writeParts(ctx context.Context, f disk.File, body [][]byte) error {
 	held, ok := gatherBuffers.Get().(*[]byte)
 	if !ok {
 		panic("tier: foreign value in gatherBuffers")
 	}
-	buf, off := (*held)[:0], int64(0)
+	buf, off, out := (*held)[:0], int64(0), int64(0)
 	defer func() { *held = buf[:0]; gatherBuffers.Put(held) }()
 	write := func(p []byte) error {
-		if len(p) == 0 {
-			return nil
+		for len(p) > 0 {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			n, err := f.WriteAt(p[:min(len(p), localWriteOut)], off)
+			if err != nil {
+				return err
+			}
+			off += int64(n)
+			if p = p[n:]; off-out < localWriteOut {
+				continue
+			}
+			if err := f.WriteOut(out, off-out); err != nil {
+				return &syncError{err}
+			}
+			out = off
 		}
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		_, err := f.WriteAt(p, off)
-		off += int64(len(p))
-		return err
+		return nil
 	}
 	for _, part := range body {
 		if len(buf)+len(part) > cap(buf) || len(part) >= localGather {

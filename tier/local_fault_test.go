@@ -85,12 +85,19 @@ func (f *failingFile) Sync() error {
 	return f.File.Sync()
 }
 
+func (f *failingFile) WriteOut(off, length int64) error {
+	if err := f.fs.next("writeout"); err != nil {
+		return err
+	}
+	return f.File.WriteOut(off, length)
+}
+
 func (f *failingFile) Close() error { return errors.Join(f.fs.next("close"), f.File.Close()) }
 
 // TestLocalFailsEveryCallOnce: a put whose disk fails anywhere reports it and leaves no part of an object; after a failed sync nothing
 // is put any more, after a full disk everything is; a new process goes on.
 func TestLocalFailsEveryCallOnce(t *testing.T) {
-	data := tiertest.Bytes(1, 300_000)
+	data := tiertest.Bytes(1, 800_000)
 	parts := [][]byte{data[:10], data[10:200_000], data[200_000:]}
 	for _, injected := range []error{errInjected, disk.ErrNoSpace} {
 		for at := 1; ; at++ {
@@ -144,7 +151,7 @@ func checkAfterFault(t *testing.T, s *tier.Local, failed string, full bool, data
 		t.Error(err)
 	}
 	err := s.Put(t.Context(), "a/b/c", parts)
-	poisoned := failed == "syncdir" || !full && (failed == "sync" || failed == "mkdir")
+	poisoned := failed == "syncdir" || !full && (failed == "sync" || failed == "writeout" || failed == "mkdir")
 	if poisoned != errors.Is(err, tier.ErrFailed) || !poisoned && err != nil {
 		t.Errorf("put after a failed %s: %v", failed, err)
 	}

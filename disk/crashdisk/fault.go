@@ -32,6 +32,7 @@ const (
 	Write    Op = "write"
 	Size     Op = "size"
 	Allocate Op = "allocate"
+	WriteOut Op = "writeout"
 	Truncate Op = "truncate"
 	Sync     Op = "sync"
 	Close    Op = "close"
@@ -44,7 +45,7 @@ type Fault struct {
 	Name string // a pattern of path.Match for the last part of the name (the old one of a rename); "": any
 
 	// Err is what the call reports, ErrInjected when nil; with Stop nobody is left to hear it. A call that fails has no effect,
-	// but that of a Sync is to lose what was pending.
+	// but that of a Sync or a WriteOut is to lose what was pending.
 	Err error
 	// Torn makes the first half of a write take effect, and leaves the first directory of a MkdirAll made but not durable.
 	Torn bool

@@ -134,6 +134,11 @@ func (h *file) Sync() error {
 	}, nil, func() { h.inode.pending = nil })
 }
 
+// WriteOut implements disk.File. What is pending stays so, and is lost when it fails.
+func (h *file) WriteOut(_, _ int64) error {
+	return h.call(WriteOut, func() error { return nil }, nil, func() { h.inode.pending = nil })
+}
+
 // Close implements disk.File. What is pending stays so.
 func (h *file) Close() error {
 	return h.call(Close, func() error {
