@@ -85,6 +85,7 @@ func BuildL0(batches []L0Batch) (*L0Object, error) {
 			Topic: b.Topic, Partition: b.Partition, Epoch: b.Batch.LeaderEpoch(), BaseOffset: b.Batch.BaseOffset(),
 			Count: int32(b.Batch.NextOffset() - b.Batch.BaseOffset()), Length: int32(len(b.Batch)),
 			MaxTimestamp: b.Batch.MaxTimestamp(), FirstAppend: b.AppendTime, LastAppend: b.AppendTime, Batches: 1,
+			CRC: knownChecksum(b.Batch),
 		}, b.Batch)
 		if err != nil {
 			return nil, fmt.Errorf("build L0 object: %w", err)
@@ -117,7 +118,23 @@ func (l *layout) start(pieces int) {
 	l.size = l0HeaderSize
 }
 
-// add appends a piece, whose position and checksum in e do not matter, and joins it to the block before where it may.
+// knownChecksum is the checksum of a batch that is large enough for that to cost less than reading it, else 0.
+func knownChecksum(b record.Batch) uint32 {
+	if len(b) < record.CombineFrom {
+		return 0
+	}
+	return b.Checksum()
+}
+
+// extendChecksum is a checksum extended by a piece whose own may be known; 0 stands for one that is not.
+func extendChecksum(sum, known uint32, piece []byte) uint32 {
+	if known == 0 || len(piece) < record.CombineFrom {
+		return crc32.Update(sum, castagnoli, piece)
+	}
+	return record.CombineChecksums(sum, known, len(piece))
+}
+
+// add appends a piece, whose position in e does not matter and whose checksum may be 0 for unknown, and joins it to the block before where it may.
 func (l *layout) add(e meta.L0Entry, data []byte) error {
 	e.Position = l.size
 	joined := false
@@ -133,7 +150,7 @@ func (l *layout) add(e meta.L0Entry, data []byte) error {
 				last.Count += e.Count
 				last.Length += e.Length
 				last.Batches += e.Batches
-				last.CRC = crc32.Update(last.CRC, castagnoli, data)
+				last.CRC = extendChecksum(last.CRC, e.CRC, data)
 				last.MaxTimestamp = max(last.MaxTimestamp, e.MaxTimestamp)
 				last.FirstAppend = min(last.FirstAppend, e.FirstAppend)
 				last.LastAppend = max(last.LastAppend, e.LastAppend)
@@ -142,7 +159,7 @@ func (l *layout) add(e meta.L0Entry, data []byte) error {
 		}
 	}
 	if !joined {
-		e.CRC = crc32.Checksum(data, castagnoli)
+		e.CRC = extendChecksum(0, e.CRC, data)
 		l.entries = append(l.entries, e)
 	}
 	l.body = append(l.body, data)

@@ -33,6 +33,9 @@ type Frame struct {
 	Epoch      int32
 	AppendTime int64 // ms since the Unix epoch, by the leader's clock
 	Batch      []byte
+	// Checksum is the CRC32C of Batch when Checked; else Append computes it.
+	Checksum uint32
+	Checked  bool
 }
 
 // frameHeader is a frame's header, read.
@@ -125,7 +128,10 @@ func appendFrameHeader(out []byte, salt uint32, at, synced LSN, f Frame) []byte 
 	out = e.AppendUint32(out, uint32(f.Epoch))
 	out = e.AppendUint64(out, uint64(f.AppendTime))
 	out = e.AppendUint32(out, uint32(len(f.Batch)))
-	out = e.AppendUint32(out, crc32.Checksum(f.Batch, castagnoli))
+	if !f.Checked {
+		f.Checksum = crc32.Checksum(f.Batch, castagnoli)
+	}
+	out = e.AppendUint32(out, f.Checksum)
 	e.PutUint32(out[start+4:], crc32.Checksum(out[start+8:start+frameHeaderSize], castagnoli)^salt)
 	return out
 }
