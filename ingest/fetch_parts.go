@@ -33,6 +33,9 @@ type FetchPartsRequest struct {
 	// Reserve, when there is one, is asked once it is known what is to be read, and before it is read, for room for so many bytes. It does not block; when
 	// it says no, nothing is read and the answer is ErrNoRoom. It may be asked again, for what is to be read after that.
 	Reserve func(bytes int64) bool
+	// Buffer, when there is one, gives memory for so many bytes that are read from the object store. What is fetched may lie in it: the caller uses it
+	// for something else only when it is through with the answer, or when the call has failed. One goroutine calls it at a time.
+	Buffer func(bytes int) []byte
 }
 
 // PartFetched is what came of a PartTarget. With Err, which is an *Error, nothing else counts.
@@ -147,7 +150,7 @@ func (f *partsFetch) round(ctx context.Context, last bool) (again bool, err erro
 		f.confirm(ctx, i, doubted)
 		return true, nil
 	}
-	read, err := i.readPlan(ctx, plan, f.left, true, f.request.Reserve)
+	read, err := i.readPlan(ctx, plan, f.left, true, f.request.Reserve, f.request.Buffer)
 	if err != nil {
 		return false, err
 	}

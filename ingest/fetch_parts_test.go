@@ -228,6 +228,23 @@ func TestPartsAreReadTogether(t *testing.T) {
 		}
 		t.Logf("%d partitions: %d bytes of %d objects by %d reads", partitions, asked, puts, w.store.Count(tierfake.ReadAt))
 
+		// Who brings memory finds the answer in it.
+		var brought [][]byte
+		request.Buffer = func(n int) []byte {
+			brought = append(brought, make([]byte, n))
+			return brought[len(brought)-1]
+		}
+		got, err = w.node.FetchParts(w.ctx, request)
+		if err != nil || saidParts(t, got) != strings.Join(want, " ") || len(brought) == 0 {
+			t.Fatalf("%s, %v", saidParts(t, got), err)
+		}
+		for _, b := range brought {
+			clear(b)
+		}
+		if got[0].Batches[0][16] != 0 {
+			t.Fatal("the answer is not in the memory that was brought for it")
+		}
+
 		// One block is damaged: its partition says so, and the others are whole.
 		name := w.store.Names()[0]
 		w.store.Mangle(func(object string, off int64, p []byte) int {

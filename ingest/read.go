@@ -154,7 +154,7 @@ func (i *incarnation) planFetch(ctx context.Context, r FetchRequest, deadline ti
 
 // readWhole reads a plan that is of no use in parts.
 func (i *incarnation) readWhole(ctx context.Context, plan fetchPlan, maxBytes int) ([]PartitionBatches, error) {
-	read, err := i.readPlan(ctx, plan, maxBytes, false, nil)
+	read, err := i.readPlan(ctx, plan, maxBytes, false, nil, nil)
 	if err != nil {
 		return nil, err
 	}

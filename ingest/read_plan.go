@@ -32,8 +32,8 @@ type planPiece struct {
 }
 
 // readPlan gathers the bytes of a plan, without the loop. What cannot be read is in the Err of its partition, as it came. The error is ErrNoRoom when reserve,
-// which may be nil, says no.
-func (i *incarnation) readPlan(ctx context.Context, plan fetchPlan, maxBytes int, past bool, reserve func(int64) bool) ([]PartFetched, error) {
+// which may be nil, says no. buffer, which may be nil too, gives the memory for what comes from the object store.
+func (i *incarnation) readPlan(ctx context.Context, plan fetchPlan, maxBytes int, past bool, reserve func(int64) bool, buffer func(int) []byte) ([]PartFetched, error) {
 	r := planRead{i: i, plan: plan, past: past, out: make([]PartFetched, len(plan.partitions)), pieces: make([]planPiece, len(plan.partitions))}
 	need := r.allot(maxBytes)
 	runs := tier.PlanRuns(r.blocks)
@@ -43,11 +43,15 @@ func (i *incarnation) readPlan(ctx context.Context, plan fetchPlan, maxBytes int
 	if reserve != nil && need > 0 && !reserve(need) {
 		return nil, ErrNoRoom
 	}
+	if buffer == nil {
+		buffer = func(bytes int) []byte { return make([]byte, bytes) }
+	}
 	var group errgroup.Group
 	group.SetLimit(blockReaders)
 	for _, run := range runs {
+		buf := buffer(int(run.Size))
 		group.Go(func() error {
-			run.Read(ctx, i.node.deps.Store)
+			run.Read(ctx, i.node.deps.Store, buf)
 			return nil
 		})
 	}

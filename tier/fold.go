@@ -105,7 +105,7 @@ func readBlocks(ctx context.Context, s Store, blocks []BlockRead) error {
 	g.SetLimit(foldReaders)
 	for _, run := range PlanRuns(blocks) {
 		g.Go(func() error {
-			run.Read(ctx, s)
+			run.Read(ctx, s, make([]byte, run.Size))
 			for _, b := range run.blocks {
 				if b.Err != nil {
 					return b.Err

@@ -22,7 +22,7 @@ const (
 type BlockRead struct {
 	Object string
 	Entry  meta.L0Entry
-	// Data is the block, verified, or Err says why it is not there. Data shares memory with the other blocks of its run.
+	// Data is the block, verified, or Err says why it is not there. Data lies in the memory that its run was read into.
 	Data []byte
 	Err  error
 }
@@ -67,11 +67,10 @@ func PlanRuns(blocks []BlockRead) []Run {
 	return runs
 }
 
-// Read reads the blocks of a run and verifies each. What fails, fails for the blocks that it concerns; a block that does not match its checksum is
+// Read reads the blocks of a run into buf, which has r.Size bytes, and verifies each. What fails, fails for the blocks that it concerns; a block that does not match its checksum is
 // read again by itself, as ReadBlock does.
-func (r Run) Read(ctx context.Context, s Store) {
+func (r Run) Read(ctx context.Context, s Store, buf []byte) {
 	first := r.blocks[0]
-	buf := make([]byte, r.Size)
 	err := readExact(ctx, s, first.Object, buf, first.Entry.Position)
 	corrupt, ok := errors.AsType[*CorruptionError](err)
 	for _, b := range r.blocks {
