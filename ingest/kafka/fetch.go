@@ -55,7 +55,8 @@ type fetching struct {
 	errs   []error  // by part; what is wrong before the node is asked
 	asked  []int    // the parts that the node is asked for
 	share  *room.Share
-	held   int64 // of share
+	held   int64    // of share
+	lent   [][]byte // in which the batches lie
 }
 
 // fetchedAs is what a name means.
@@ -93,6 +94,8 @@ func serveFetch(ctx context.Context, k *call) error {
 		}
 	}
 	f.session, f.fresh, f.errs = session, fresh, make([]error, len(session.parts))
+	f.request.Buffer = f.lend
+	k.drop = f.giveBack
 	got, err := f.fetch(ctx, replica >= 0)
 	if err != nil {
 		if f.share != nil {
@@ -136,6 +139,21 @@ func (f *fetching) fetch(ctx context.Context, follower bool) ([]ingest.PartFetch
 		return nil, nil
 	}
 	return got, nil
+}
+
+// lend gives memory for what is read.
+func (f *fetching) lend(bytes int) []byte {
+	p := f.call.conn.server.buffers.get(bytes)
+	f.lent = append(f.lent, p)
+	return p
+}
+
+// giveBack is called when the answer is written, or never will be.
+func (f *fetching) giveBack() {
+	for _, p := range f.lent {
+		f.call.conn.server.buffers.put(p)
+	}
+	f.lent = nil
 }
 
 // refuse is the answer for every part.

@@ -89,6 +89,7 @@ type Server struct {
 	// Of fetch sessions, in partitions; and the last id that was given to one.
 	keptParts, namedParts, queuedParts *room.Room
 	sessionIDs                         atomic.Int32
+	buffers                            buffers // of fetches
 	// lookups bounds how many batches are looked into at once for records of a time.
 	lookups *semaphore.Weighted
 
