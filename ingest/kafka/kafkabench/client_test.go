@@ -94,13 +94,20 @@ func produceRecords(t *testing.T, s *server, topic string, valueBytes int, lasts
 	return n.Load(), now().Sub(began)
 }
 
-// consumeRecords has franz-go read so many bytes of values of a topic from its beginning.
-func consumeRecords(t *testing.T, s *server, topic string, bytes int64) (records int64, took time.Duration) {
+// reader reads a topic from its beginning.
+func reader(t *testing.T, s *server, topic string) *kgo.Client {
 	t.Helper()
 	client, err := kgo.NewClient(kgo.SeedBrokers(s.address), kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
 	if err != nil {
 		t.Fatal(err)
 	}
+	return client
+}
+
+// consumeRecords has franz-go read so many bytes of values of a topic from its beginning.
+func consumeRecords(t *testing.T, s *server, topic string, bytes int64) (records int64, took time.Duration) {
+	t.Helper()
+	client := reader(t, s, topic)
 	defer client.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()

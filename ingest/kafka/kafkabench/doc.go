@@ -5,6 +5,7 @@
 //
 //	tidemark-disk     tidemark dev, which has store and etcd in its process and its data directory, a topic with durability=disk: acknowledged when it is synced to the disk
 //	tidemark-object   the same with durability=object on the local store: acknowledged when stored and committed
+//	tidemark-object on MinIO: tidemark serve with a MinIO and an etcd of their own, and its settings for S3; its CPU is the node's alone
 //	kafka             Apache Kafka of peer/pom.xml, one broker in KRaft mode with its default settings: acknowledged when it is in the page cache
 //
 // # With what

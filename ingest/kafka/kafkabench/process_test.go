@@ -119,17 +119,27 @@ func freePort(t *testing.T) int {
 	return l.Addr().(*net.TCPAddr).Port
 }
 
+// tidemarkBinary is that of TIDEMARK_BIN, or else built once.
+func tidemarkBinary(t *testing.T, dir string) string {
+	t.Helper()
+	if binary := os.Getenv("TIDEMARK_BIN"); binary != "" {
+		return binary
+	}
+	binary := filepath.Join(dir, "tidemark")
+	if _, err := os.Stat(binary); err == nil {
+		return binary
+	}
+	build := exec.Command("go", "build", "-o", binary, "github.com/tidemark-io/tidemark/cmd/tidemark")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return binary
+}
+
 // tidemark starts a node with everything in its data directory.
 func tidemark(t *testing.T, dir string) *server {
 	t.Helper()
-	binary := os.Getenv("TIDEMARK_BIN")
-	if binary == "" {
-		binary = filepath.Join(dir, "tidemark")
-		build := exec.Command("go", "build", "-o", binary, "github.com/tidemark-io/tidemark/cmd/tidemark")
-		if out, err := build.CombinedOutput(); err != nil {
-			t.Fatalf("%v\n%s", err, out)
-		}
-	}
+	binary := tidemarkBinary(t, dir)
 	address := fmt.Sprintf("127.0.0.1:%d", freePort(t))
 	return begin(t, "tidemark", address, dir, exec.Command(binary, "dev", "--data-dir", filepath.Join(dir, "tidemark-data"),
 		"--http", fmt.Sprintf("127.0.0.1:%d", freePort(t)), "--kafka", address, "--log-level", "warn"))

@@ -120,6 +120,33 @@ func (l rawLoad) run(t *testing.T, address string) rawResult {
 	return rawResult{records: acked.Load() * int64(records), bytes: acked.Load() * int64(records) * int64(l.valueBytes), took: took, latency: latency}
 }
 
+// runRead is run while franz-go reads the same topic as it comes. took is until everything was read.
+func (l rawLoad) runRead(t *testing.T, s *server) (produced rawResult, read int64, took time.Duration) {
+	t.Helper()
+	began := now()
+	done := make(chan rawResult, 1)
+	go func() { done <- l.run(t, s.address) }()
+	client := reader(t, s, l.topic)
+	defer client.Close()
+	for produced.took == 0 || read < produced.records {
+		if now().Sub(began) > l.lasts+time.Minute {
+			t.Fatalf("%d of %d records were read", read, produced.records)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond) // the load may end at any time
+		got := client.PollFetches(ctx)
+		cancel()
+		if err := got.Err(); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatal(err)
+		}
+		read += int64(got.NumRecords())
+		select {
+		case produced = <-done:
+		default:
+		}
+	}
+	return produced, read, now().Sub(began)
+}
+
 // connection sends on one connection, so many requests in flight, until ends.
 func (l rawLoad) connection(address string, frames [][]byte, number int, began, ends time.Time, acked *atomic.Int64, latency *hdrhistogram.Histogram) error {
 	c, err := net.Dial("tcp", address)
