@@ -112,7 +112,6 @@ func (a *appender) runWriter(ctx context.Context) {
 		at := make([]wal.LSN, len(group))
 		for i, q := range group {
 			entries[i] = q.entry
-			q.frame.Checksum, q.frame.Checked = record.Batch(q.frame.Batch).Checksum(), true
 			frames = append(frames, q.frame)
 			size += len(q.frame.Batch)
 		}

@@ -4,7 +4,7 @@ import "hash/crc32"
 
 // A checksum of bytes that are one behind the other follows from those of the parts: a CRC is the remainder of the bytes, taken as a polynomial, by another one;
 // the remainder of the first part is multiplied by x once for each bit of the second, and the second's is added. So what has been checked once, by the producer's
-// checksum in each batch, is not read again for the checksums of the log and of objects. "Ross N. Williams, A Painless Guide to CRC Error Detection Algorithms"
+// checksum in each batch, is not read again for the checksums of objects. "Ross N. Williams, A Painless Guide to CRC Error Detection Algorithms"
 // has the arithmetic.
 
 // castagnoliPolynomial has the lowest power of x in its highest bit, as the checksums do.

@@ -226,6 +226,9 @@ func (f *fetching) read(ctx context.Context, log Log) ([]ingest.PartFetched, err
 	}
 	for {
 		got, err := log.FetchParts(ctx, f.request)
+		if err != nil {
+			f.giveBack()
+		}
 		if !errors.Is(err, ingest.ErrNoRoom) {
 			return got, err //nolint:wrapcheck // it is the node's word
 		}

@@ -25,7 +25,7 @@
 // whole, so that a full disk shows when a file is made and not in the middle of it. A file that was trimmed may be written
 // anew under another name: then zeros for one frame header end it, behind which lie frames of its earlier life, none with the
 // LSN of its place. The salt is part of the checksum of every frame header, so that nobody who writes batches can make one
-// that looks like frames.
+// that looks like frames. On a file system that copies what it writes, the disk may be full in the middle of such a file.
 //
 // The limit of this: damage to the frames that were synced last, with no readable frame behind them, looks like a torn tail.
 // Config.Durable, which the node keeps in etcd, closes most of the gap; docs/formats/wal.md says more.

@@ -33,9 +33,6 @@ type Frame struct {
 	Epoch      int32
 	AppendTime int64 // ms since the Unix epoch, by the leader's clock
 	Batch      []byte
-	// Checksum is the CRC32C of Batch when Checked; else Append computes it.
-	Checksum uint32
-	Checked  bool
 }
 
 // frameHeader is a frame's header, read.
@@ -128,10 +125,7 @@ func appendFrameHeader(out []byte, salt uint32, at, synced LSN, f Frame) []byte 
 	out = e.AppendUint32(out, uint32(f.Epoch))
 	out = e.AppendUint64(out, uint64(f.AppendTime))
 	out = e.AppendUint32(out, uint32(len(f.Batch)))
-	if !f.Checked {
-		f.Checksum = crc32.Checksum(f.Batch, castagnoli)
-	}
-	out = e.AppendUint32(out, f.Checksum)
+	out = e.AppendUint32(out, crc32.Checksum(f.Batch, castagnoli))
 	e.PutUint32(out[start+4:], crc32.Checksum(out[start+8:start+frameHeaderSize], castagnoli)^salt)
 	return out
 }
@@ -149,7 +143,7 @@ func decodeFrameHeader(p []byte, salt uint32, at LSN, left int64) (h frameHeader
 	if crc32.Checksum(p[8:frameHeaderSize], castagnoli)^salt != e.Uint32(p[4:]) {
 		return h, "frame header does not match its checksum"
 	}
-	h.lsn, h.synced = LSN(e.Uint64(p[8:])), LSN(e.Uint64(p[16:]))
+	h.lsn, h.synced = frameLSN(p), LSN(e.Uint64(p[16:]))
 	copy(h.frame.Topic[:], p[24:])
 	h.frame.Partition = int32(e.Uint32(p[40:]))
 	h.frame.Epoch = int32(e.Uint32(p[44:]))
@@ -165,6 +159,9 @@ func decodeFrameHeader(p []byte, salt uint32, at LSN, left int64) (h frameHeader
 	h.length = int(length)
 	return h, ""
 }
+
+// frameLSN is the LSN that a frame header states, of which there are frameHeaderSize bytes.
+func frameLSN(p []byte) LSN { return LSN(binary.BigEndian.Uint64(p[8:])) }
 
 // size is the frame's bytes in the log.
 func (h frameHeader) size() int64 { return frameHeaderSize + int64(h.length) }

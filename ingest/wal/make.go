@@ -9,8 +9,8 @@ import (
 	"github.com/tidemark-io/tidemark/disk"
 )
 
-// maxSpares is how many trimmed files are kept to be written anew. To write where blocks are there and have been written before costs a sync much less: the file
-// system has nothing to note of its own. And a disk that hears of freed blocks is slow for a while, which syncs would wait for.
+// maxSpares is how many trimmed files are kept to be written anew. To write where blocks are there and have been written before costs a sync much less, on file
+// systems that write in place: they have nothing to note of their own. And a disk that hears of freed blocks is slow for a while, which syncs would wait for.
 const maxSpares = 2
 
 // make gives a new log file its name, for good, once it is whole and synced. So a file under its own name has always been whole. It has size bytes, and
@@ -103,6 +103,9 @@ func (l *Log) retire(f *logFile) error {
 	file := f.leave()
 	passing := passingName(f.name)
 	err := l.config.FS.Rename(f.name, passing)
+	if errors.Is(err, disk.ErrNoSpace) { // a removal makes room, and some file systems let it when they let nothing else
+		return errors.Join(file.Close(), l.remove(path.Base(f.name)))
+	}
 	if err == nil {
 		err = l.config.FS.SyncDir(l.config.Dir)
 	}

@@ -173,11 +173,15 @@ func (l *Log) judgeTail(s *scanner, h fileHeader, at LSN, reason string) (torn i
 		return 0, err
 	}
 	if torn > 0 {
-		beyond, err := s.syncedBeyond(at)
+		synced := at
+		if at < l.config.Durable {
+			synced = 0 // any frame behind it shows that it was there
+		}
+		damaged, err := s.framesBehind(at, synced)
 		if err != nil {
 			return 0, err
 		}
-		if beyond {
+		if damaged {
 			return 0, s.corruption(at, reason)
 		}
 	}
@@ -204,22 +208,32 @@ func (l *Log) judgeTail(s *scanner, h fileHeader, at LSN, reason string) (torn i
 func (l *Log) rewrite(s *scanner, end LSN) error {
 	stop := s.offset(end)
 	fill := func(f disk.File) error {
-		for off := int64(fileHeaderSize); off < stop; {
-			p, err := s.bytes(off, int(min(scanWindow, stop-off)))
-			if err != nil {
-				return err
-			}
-			if len(p) == 0 {
-				return io.ErrUnexpectedEOF
-			}
-			if _, err := f.WriteAt(p, off); err != nil {
-				return err
-			}
+		off := int64(fileHeaderSize)
+		var p []byte
+		flush := func() error {
+			_, err := f.WriteAt(p, off)
 			off += int64(len(p))
+			p = p[:0]
+			return err
 		}
-		return nil
+		_, reason, err := s.walk(end, func(at LSN, h frameHeader, batch []byte) error {
+			frame := h.frame
+			frame.Batch = batch
+			p = append(appendFrameHeader(p, l.config.Salt, at, h.synced, frame), batch...)
+			if len(p) < scanWindow {
+				return nil
+			}
+			return flush()
+		})
+		if err == nil && reason != "" {
+			err = io.ErrUnexpectedEOF // it was read a moment ago
+		}
+		if err != nil {
+			return err
+		}
+		return flush()
 	}
-	header := fileHeader{first: s.first, synced: end, salt: s.salt}
+	header := fileHeader{first: s.first, synced: end, salt: l.config.Salt}
 	f, err := l.make(header, max(l.config.FileBytes, stop), fill)
 	if errors.Is(err, disk.ErrNoSpace) {
 		// Room for what is there is enough to start with: the flush of it is what makes room.

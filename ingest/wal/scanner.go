@@ -91,28 +91,30 @@ func (s *scanner) walk(end LSN, visit func(at LSN, h frameHeader, batch []byte) 
 	return at, "", nil
 }
 
-// syncedBeyond searches behind a broken place for a readable frame which says that the place had been synced.
-func (s *scanner) syncedBeyond(broken LSN) (bool, error) {
+// framesBehind searches behind a broken place for a readable frame, right for its place, that says more than synced was durable when it was written.
+func (s *scanner) framesBehind(broken, synced LSN) (bool, error) {
 	for off := s.offset(broken) + 1; off+frameHeaderSize <= s.size; {
-		p, err := s.bytes(off, scanWindow)
+		left := s.base + int64(len(s.window)) - off
+		if off < s.base || left < frameHeaderSize {
+			left = scanWindow
+		}
+		p, err := s.bytes(off, int(left))
 		if err != nil {
 			return false, err
 		}
-		i := bytes.Index(p, frameMagic[:])
-		if i < 0 {
-			off += int64(max(len(p)-len(frameMagic)+1, 1))
-			continue
+		// A file may be full of what begins like a frame and is none: each is looked at where it is.
+		for i := bytes.Index(p, frameMagic[:]); i >= 0 && len(p)-i >= frameHeaderSize; i = bytes.Index(p, frameMagic[:]) {
+			off, p = off+int64(i), p[i:]
+			at := s.first + LSN(off-fileHeaderSize)
+			if frameLSN(p) == at {
+				if h, reason := decodeFrameHeader(p, s.salt, at, s.size-off); reason == "" && h.synced > synced {
+					return true, nil
+				}
+			}
+			off, p = off+1, p[1:]
 		}
-		off += int64(i)
-		head, err := s.bytes(off, frameHeaderSize)
-		if err != nil {
-			return false, err
-		}
-		h, reason := decodeFrameHeader(head, s.salt, s.first+LSN(off-fileHeaderSize), s.size-off)
-		if reason == "" && h.synced > broken {
-			return true, nil
-		}
-		off++
+		// What may begin in what is left of the window is looked at in the next one.
+		off += int64(max(len(p)-frameHeaderSize+1, 1))
 	}
 	return false, nil
 }
