@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
@@ -37,6 +38,28 @@ func createTopic(t *testing.T, s *server, name string, partitions int32, config 
 		}
 	}
 	awaitLeaders(t, client, name)
+}
+
+// deleteTopic makes room on the disk for what is measured next.
+func deleteTopic(t *testing.T, s *server, name string) {
+	t.Helper()
+	client, err := kgo.NewClient(kgo.SeedBrokers(s.address))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	q := kmsg.NewPtrDeleteTopicsRequest()
+	q.TopicNames, q.TimeoutMillis = []string{name}, 30_000
+	m := kmsg.NewDeleteTopicsRequestTopic()
+	m.Topic = &name
+	q.Topics = append(q.Topics, m)
+	r, err := q.RequestWith(t.Context(), client)
+	if err == nil {
+		err = kerr.ErrorForCode(r.Topics[0].ErrorCode)
+	}
+	if err != nil {
+		t.Fatalf("delete topic %s at %s: %v", name, s.name, err)
+	}
 }
 
 // awaitLeaders waits until a topic that was just made is led: Kafka's brokers answer before they lead it.

@@ -47,17 +47,26 @@ func TestSideBySide(t *testing.T) {
 		t.Log(strings.TrimSpace(line))
 	}
 	// Everybody is warm when it is measured: a JVM that has just started compiles while it serves.
-	warm := rawLoad{topic: "warm", partitions: 16, valueBytes: 1024, batchBytes: 64 << 10, codec: record.None, connections: 4, inFlight: 5, lasts: max(lasts, 5*time.Second)}
+	warm := rawLoad{topic: "warm", partitions: 16, valueBytes: 1024, batchBytes: 64 << 10, codec: record.None, connections: 4, inFlight: 5, lasts: 15 * time.Second}
 	for _, s := range []*server{ours, theirs} {
 		createTopic(t, s, warm.topic, warm.partitions, nil)
-		consumeRecords(t, s, warm.topic, warm.run(t, s.address).bytes)
+		consumeRecords(t, s, warm.topic, min(warm.run(t, s.address).bytes, 2<<30))
+		deleteTopic(t, s, warm.topic)
 	}
 	count := 0
+	var used []string
 	topicOf := func(p peerTopics, partitions int32) string {
 		count++
 		name := fmt.Sprintf("bench-%d", count)
 		createTopic(t, p.server, name, partitions, p.config)
+		used = append(used, name)
 		return name
+	}
+	clear := func(p peerTopics) {
+		for _, name := range used {
+			deleteTopic(t, p.server, name)
+		}
+		used = nil
 	}
 	for turn := range turns {
 		for _, codec := range []record.Codec{record.None, record.LZ4} {
@@ -88,6 +97,7 @@ func TestSideBySide(t *testing.T) {
 							row("16 KiB at half again, and franz-go reads it as it comes", turn+1, p, read, h.bytes, took, p.server.cpu(t)-before,
 								float64(h.latency.ValueAtQuantile(50))/1000, float64(h.latency.ValueAtQuantile(99))/1000)
 						}
+						clear(p)
 					}
 				}
 			}
@@ -98,6 +108,7 @@ func TestSideBySide(t *testing.T) {
 				before := p.server.cpu(t)
 				acked, took := produceRecords(t, p.server, topic, size, lasts)
 				row(fmt.Sprintf("franz-go produces, idempotent, %d B, 16 partitions", size), turn+1, p, acked, acked*int64(size), took, p.server.cpu(t)-before, 0, 0)
+				clear(p)
 			}
 		}
 		for _, codec := range []string{"none", "lz4"} {
@@ -111,6 +122,7 @@ func TestSideBySide(t *testing.T) {
 				before = p.server.cpu(t)
 				mb := perfConsume(t, p.server, path, topic, records)
 				row("kafka-consumer-perf-test, the same topic", turn+1, p, records, records*size, time.Duration(records*size/1048576/mb*float64(time.Second)), p.server.cpu(t)-before, 0, 0)
+				clear(p)
 			}
 		}
 	}
