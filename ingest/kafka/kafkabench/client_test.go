@@ -138,7 +138,7 @@ func consumeRecords(t *testing.T, s *server, topic string, bytes int64) (records
 	for bytes > 0 {
 		got := client.PollFetches(ctx)
 		if err := got.Err(); err != nil {
-			t.Fatal(err)
+			t.Fatalf("read %s at %s, of which %d bytes are left: %v", topic, s.name, bytes, err)
 		}
 		got.EachRecord(func(r *kgo.Record) {
 			records++

@@ -161,7 +161,8 @@ func classpath(t *testing.T, dir string) string {
 	return strings.TrimSpace(string(b))
 }
 
-// kafka starts one broker with the settings that Kafka comes with, but for addresses and directories. The heap is that of its start script.
+// kafka starts one broker with the settings that Kafka comes with, but for addresses, directories, and that what is deleted is gone at once and not a minute
+// later, in the middle of another measurement. The heap is that of its start script.
 func kafka(t *testing.T, dir, classpath string) *server {
 	t.Helper()
 	address := fmt.Sprintf("127.0.0.1:%d", freePort(t))
@@ -177,6 +178,7 @@ log.dirs=%[3]s
 offsets.topic.replication.factor=1
 transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
+log.segment.delete.delay.ms=1000
 `, address, control, filepath.Join(dir, "kafka-data"))
 	if err := os.WriteFile(settings, []byte(text), 0o600); err != nil {
 		t.Fatal(err)

@@ -58,7 +58,7 @@ func encodeBatch(t *testing.T, l rawLoad) (batch record.Batch, records int) {
 				value[i] = "GET /index.html 200 "[state%20]
 			}
 		}
-		if err := builder.Append(record.Record{Timestamp: 1, Value: value}); err != nil {
+		if err := builder.Append(record.Record{Timestamp: now().UnixMilli(), Value: value}); err != nil {
 			t.Fatal(err)
 		}
 		size += l.valueBytes
