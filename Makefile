@@ -90,7 +90,7 @@ BENCH ?= .
 COUNT ?= 1
 bench-kafka: ## measure the Kafka listener beside Apache Kafka (java and mvn): some fifteen minutes, nothing else should run
 	@tools/install minio >/dev/null
-	TIDEMARK_BENCH_KAFKA=1 go test -count=1 -timeout 2h -run TestSideBySide -v ./ingest/kafka/kafkabench
+	TIDEMARK_BENCH_KAFKA=1 go test -count=1 -timeout 2h -run 'TestSideBySide|TestOnMinIO' -v ./ingest/kafka/kafkabench
 
 bench: ## run the benchmarks that match BENCH (all), COUNT times (1)
 	go test ./... -run '^$$' -bench '$(BENCH)' -benchmem -count '$(COUNT)'

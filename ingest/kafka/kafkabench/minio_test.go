@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/tidemark-io/tidemark/record"
 	"github.com/tidemark-io/tidemark/tier/tiertest"
 )
 
@@ -40,6 +41,34 @@ func tidemarkOnMinIO(t *testing.T, dir string) onMinIO {
 		"--store", "s3://bench/log", "--s3-endpoint", store.Endpoint, "--http", web, "--kafka", address, "--log-level", "warn")
 	serve.Env = append(os.Environ(), "AWS_ACCESS_KEY_ID="+store.AccessKey, "AWS_SECRET_ACCESS_KEY="+store.SecretKey)
 	return onMinIO{server: begin(t, "tidemark-on-minio", address, dir, serve), http: web}
+}
+
+// TestOnMinIO is the second part of `make bench-kafka`: durability=object on S3, where an acknowledgement waits for a flush interval and an upload.
+func TestOnMinIO(t *testing.T) {
+	skipUnlessAsked(t)
+	lasts, turns := lasting(t)
+	node := tidemarkOnMinIO(t, t.TempDir())
+	p := peerTopics{"tidemark-object on MinIO", node.server, map[string]string{"tidemark.durability": "object"}}
+	b := newBench(t)
+	for turn := range turns {
+		full := rawLoad{
+			topic: b.topic(p, 16), partitions: 16, valueBytes: 1024, batchBytes: 256 << 10, codec: record.None, lasts: lasts,
+			connections: 8, inFlight: 20, // an answer takes 300 ms
+		}
+		before := p.server.cpu(t)
+		r := full.run(t, p.server.address)
+		b.row("raw produce, 1024 B, 16 partitions, none", turn+1, p, r.records, r.bytes, r.took, p.server.cpu(t)-before,
+			float64(r.latency.ValueAtQuantile(50))/1000, float64(r.latency.ValueAtQuantile(99))/1000)
+		half := full
+		half.topic, half.batchBytes, half.connections, half.inFlight = b.topic(p, 16), 16<<10, 16, 200
+		half.perSecond = min(float64(r.bytes)/r.took.Seconds()/2/float64(half.batchBytes), 4000)
+		before, puts := p.server.cpu(t), node.puts(t)
+		h := half.run(t, p.server.address)
+		b.row(fmt.Sprintf("the same, batches of 16 KiB, paced at half (%.0f batches/s; %s)", half.perSecond, putsWithin(puts, node.puts(t))), turn+1, p,
+			h.records, h.bytes, h.took, p.server.cpu(t)-before, float64(h.latency.ValueAtQuantile(50))/1000, float64(h.latency.ValueAtQuantile(99))/1000)
+		b.clear(p)
+	}
+	b.end()
 }
 
 // puts counts what its uploads have taken so far: the upper bounds of durations in seconds, with how many took no longer.
