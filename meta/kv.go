@@ -273,7 +273,7 @@ type KV interface {
 var (
 	// ErrUnavailable: nobody answered, there is no leader, or the store is too busy. Trying again later is right.
 	ErrUnavailable = errors.New("metadata store unavailable")
-	// ErrNoSpace: the store's quota is full. It refuses writes until it is compacted, defragmented and disarmed.
+	// ErrNoSpace: the store's quota is full. It refuses writes until it is compacted, defragmented and disarmed; etcd may have applied the first of them.
 	ErrNoSpace = errors.New("metadata store full")
 	// ErrTooLarge: the transaction passes MaxTxnOps or MaxTxnBytes and was not sent, or the store's own limits are lower
 	// and it refused.
