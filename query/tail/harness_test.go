@@ -394,6 +394,13 @@ func (l *fakeLog) Open(topic Topic, from map[int32]int64) (Reader, error) {
 	return &fakeReader{log: l, topic: topic, at: maps.Clone(from)}, nil
 }
 
+// opens are the offsets from which readers were opened so far.
+func (l *fakeLog) opens() []map[int32]int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.opened)
+}
+
 type fakeReader struct {
 	log   *fakeLog
 	topic Topic

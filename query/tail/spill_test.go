@@ -344,8 +344,8 @@ func TestDamage(t *testing.T) {
 	s = w.snapshot("orders")
 	w.check(s, "orders")
 	s.Release()
-	if len(w.log.opened) != 2 || w.log.opened[1][0] != 0 {
-		t.Errorf("opened at %v", w.log.opened)
+	if got := w.log.opens(); len(got) != 2 || got[1][0] != 0 {
+		t.Errorf("opened at %v", got)
 	}
 }
 
@@ -367,8 +367,8 @@ func TestDamageWhileRewriting(t *testing.T) {
 	}
 	defer s.Release()
 	w.check(s, "orders")
-	if len(w.log.opened) != 2 {
-		t.Errorf("opened at %v", w.log.opened)
+	if got := w.log.opens(); len(got) != 2 {
+		t.Errorf("opened at %v", got)
 	}
 }
 

@@ -210,7 +210,7 @@ func TestTopicGrows(t *testing.T) {
 	s = w.snapshot("orders")
 	defer s.Release()
 	w.check(s, "orders")
-	if got := w.log.opened; len(got) < 2 || got[1][0] != 3000 || got[1][2] != 0 {
+	if got := w.log.opens(); len(got) < 2 || got[1][0] != 3000 || got[1][2] != 0 {
 		t.Errorf("opened at %v", got)
 	}
 }
@@ -314,8 +314,8 @@ func TestOutOfRangeAgain(t *testing.T) {
 		if e, ok := errors.AsType[*client.Error](err); !ok || e.Reason != client.ReasonOffsetOutOfRange {
 			t.Errorf("%v", err)
 		}
-		if took := clock.System().Now().Sub(begin); took < time.Second || took > 5*time.Second || len(w.log.opened) != mostRebuilds+1 {
-			t.Errorf("%d readers in %v", len(w.log.opened), took)
+		if took := clock.System().Now().Sub(begin); took < time.Second || took > 5*time.Second || len(w.log.opens()) != mostRebuilds+1 {
+			t.Errorf("%d readers in %v", len(w.log.opens()), took)
 		}
 	})
 }
